@@ -1,0 +1,173 @@
+//! Tasks and threads as a seam: the engine hands out tokio, the simulator a seeded run queue.
+//!
+//! Nothing else in Alluvium may spawn (`.clippy.toml`), so every task has a name and an owner.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures::future::BoxFuture;
+
+use crate::Prng;
+
+/// Starts named work. A task that panics must not be lost in silence: implementations report it.
+pub trait Spawner: Send + Sync + std::fmt::Debug {
+    /// Runs a future to its end beside the caller.
+    fn task(&self, name: &'static str, future: BoxFuture<'static, ()>);
+}
+
+/// Starts a named operating-system thread: for loops that block on a disk.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn thread<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<T>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// Runs each task on a thread of its own: for tools and tests that have no runtime.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ThreadSpawner;
+
+impl Spawner for ThreadSpawner {
+    fn task(&self, name: &'static str, future: BoxFuture<'static, ()>) {
+        thread(name, move || futures::executor::block_on(future))
+            .expect("a tool that cannot start a thread cannot go on");
+    }
+}
+
+/// The simulator's run queue: one thread, and the next ready task is chosen by the seed.
+///
+/// Choosing at random explores interleavings that a first-in-first-out queue never shows.
+#[derive(Debug, Clone)]
+pub struct SeededSpawner {
+    shared: Arc<Mutex<Queue>>,
+}
+
+struct Queue {
+    prng: Prng,
+    tasks: Vec<Option<BoxFuture<'static, ()>>>,
+    ready: Vec<usize>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Queue {{ tasks: {}, ready: {:?} }}", self.tasks.len(), self.ready)
+    }
+}
+
+struct TaskWaker {
+    shared: Arc<Mutex<Queue>>,
+    task: usize,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        let mut queue = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if !queue.ready.contains(&self.task) {
+            queue.ready.push(self.task);
+        }
+    }
+}
+
+impl SeededSpawner {
+    /// Returns an empty queue whose choices follow `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let queue = Queue { prng: Prng::from_seed(seed), tasks: Vec::new(), ready: Vec::new() };
+        Self { shared: Arc::new(Mutex::new(queue)) }
+    }
+
+    /// Runs ready tasks until none is ready; returns how many polls that took.
+    pub fn run_until_idle(&self) -> u64 {
+        let mut polls = 0;
+        while let Some((task, future)) = self.take_ready() {
+            polls += 1;
+            self.poll(task, future);
+        }
+        polls
+    }
+
+    /// Returns how many tasks have not ended.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.lock().tasks.iter().filter(|task| task.is_some()).count()
+    }
+
+    fn take_ready(&self) -> Option<(usize, BoxFuture<'static, ()>)> {
+        let mut queue = self.lock();
+        while !queue.ready.is_empty() {
+            let bound = u64::try_from(queue.ready.len()).unwrap_or(u64::MAX);
+            let at = usize::try_from(queue.prng.below(bound)).unwrap_or(0);
+            let task = queue.ready.swap_remove(at);
+            if let Some(future) = queue.tasks.get_mut(task).and_then(Option::take) {
+                return Some((task, future));
+            }
+        }
+        None
+    }
+
+    fn poll(&self, task: usize, mut future: BoxFuture<'static, ()>) {
+        let waker = Waker::from(Arc::new(TaskWaker { shared: Arc::clone(&self.shared), task }));
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(()) => {}
+            Poll::Pending => {
+                if let Some(slot) = self.lock().tasks.get_mut(task) {
+                    *slot = Some(future);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Spawner for SeededSpawner {
+    fn task(&self, _name: &'static str, future: BoxFuture<'static, ()>) {
+        let mut queue = self.lock();
+        let task = queue.tasks.len();
+        queue.tasks.push(Some(future));
+        queue.ready.push(task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::channel::{mpsc, oneshot};
+
+    use super::*;
+
+    fn order_of(seed: u64) -> Vec<u32> {
+        let spawner = SeededSpawner::new(seed);
+        let (sender, mut receiver) = mpsc::channel(16);
+        for id in 0..8_u32 {
+            let mut sender = sender.clone();
+            spawner.task("send", async move { sender.try_send(id).expect("has room") }.boxed());
+        }
+        spawner.run_until_idle();
+        drop(sender);
+        std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+    }
+
+    #[test]
+    fn a_seed_decides_the_order_and_another_seed_another() {
+        assert_eq!(order_of(1), order_of(1));
+        assert_ne!(order_of(1), order_of(2));
+    }
+
+    #[test]
+    fn a_task_that_waits_runs_on_when_it_is_woken() {
+        let spawner = SeededSpawner::new(0);
+        let (sender, receiver) = oneshot::channel::<u8>();
+        spawner.task("wait", receiver.map(|got| assert_eq!(got, Ok(5))).boxed());
+        spawner.run_until_idle();
+        assert_eq!(spawner.unfinished(), 1);
+        sender.send(5).expect("the receiver is alive");
+        spawner.run_until_idle();
+        assert_eq!(spawner.unfinished(), 0);
+    }
+}

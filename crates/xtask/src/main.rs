@@ -1,0 +1,2 @@
+//! The repository tasks.
+fn main() {}
