@@ -1,0 +1,175 @@
+//! How apply reads state, and what it answers.
+
+use std::collections::BTreeMap;
+
+use alluvium_types::{DatasetKey, FileId, LogIndex, Response};
+
+use crate::{Key, Table};
+
+/// A fault of this node while reading its state. It poisons the node: the log is right, the copy is not.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// The store could not be read.
+    #[error("read metadata table {table:?}")]
+    Read {
+        /// The table.
+        table: Table,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A record does not decode: the store is damaged, or was written by a newer version.
+    #[error("decode a record of metadata table {table:?}")]
+    Decode {
+        /// The table.
+        table: Table,
+        /// Why.
+        #[source]
+        source: alluvium_types::Error,
+    },
+    /// A record that another one refers to is missing.
+    #[error("metadata table {table:?} lacks a record that another refers to")]
+    Dangling {
+        /// The table.
+        table: Table,
+    },
+}
+
+/// Reads metadata as of an index. Latest-only tables ignore the index.
+pub trait View {
+    /// Returns the value of a key as of `at`.
+    ///
+    /// # Errors
+    /// A local fault.
+    fn get_at(&self, table: Table, key: &Key, at: LogIndex) -> Result<Option<Vec<u8>>, ViewError>;
+
+    /// Returns up to `limit` keys that start with `prefix` and are not below `from`, ascending, with their
+    /// values as of `at`.
+    ///
+    /// # Errors
+    /// A local fault.
+    fn scan_at(
+        &self,
+        range: &ScanRange<'_>,
+        at: LogIndex,
+    ) -> Result<Vec<(Key, Vec<u8>)>, ViewError>;
+
+    /// Returns the latest value of a key.
+    ///
+    /// # Errors
+    /// A local fault.
+    fn get(&self, table: Table, key: &Key) -> Result<Option<Vec<u8>>, ViewError> {
+        self.get_at(table, key, LogIndex::MAX)
+    }
+
+    /// Returns all keys with `prefix` as of `at`. For tables whose size a limit bounds.
+    ///
+    /// # Errors
+    /// A local fault.
+    fn scan_prefix(
+        &self,
+        table: Table,
+        prefix: &Key,
+        at: LogIndex,
+    ) -> Result<Vec<(Key, Vec<u8>)>, ViewError> {
+        self.scan_at(&ScanRange { table, prefix, from: None, limit: usize::MAX }, at)
+    }
+
+    /// Returns and decodes a record as of `at`.
+    ///
+    /// # Errors
+    /// A local fault.
+    fn record_at<T: bincode::Decode<()>>(
+        &self,
+        table: Table,
+        key: &Key,
+        at: LogIndex,
+    ) -> Result<Option<T>, ViewError>
+    where
+        Self: Sized,
+    {
+        let value = self.get_at(table, key, at)?;
+        value.map(|bytes| decode_record(table, &bytes)).transpose()
+    }
+}
+
+/// Decodes a record of a table.
+///
+/// # Errors
+/// [`ViewError::Decode`].
+pub fn decode_record<T: bincode::Decode<()>>(table: Table, bytes: &[u8]) -> Result<T, ViewError> {
+    alluvium_types::codec::decode(bytes).map_err(|source| ViewError::Decode { table, source })
+}
+
+/// Which keys a scan returns.
+#[derive(Debug, Clone, Copy)]
+pub struct ScanRange<'a> {
+    /// The table.
+    pub table: Table,
+    /// What every key starts with.
+    pub prefix: &'a Key,
+    /// The lowest key, if not the first with the prefix.
+    pub from: Option<&'a Key>,
+    /// The most keys to return.
+    pub limit: usize,
+}
+
+/// One change of the metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mutation {
+    /// The table.
+    pub table: Table,
+    /// The key.
+    pub key: Key,
+    /// What becomes of it.
+    pub operation: Operation,
+}
+
+/// What becomes of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// It has this value from this entry's index on.
+    Put(Vec<u8>),
+    /// It has no value from this entry's index on.
+    Delete,
+    /// Versions that no read at or above `floor` can see are removed. Versioned tables only.
+    Prune {
+        /// The lowest index that may still be read.
+        floor: LogIndex,
+    },
+}
+
+/// What the engine should do beside apply. Effects are hints: each can be found again from the state, so a
+/// lost one costs time, never truth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// A file was planned and must be written.
+    WriteFile {
+        /// The dataset.
+        dataset: DatasetKey,
+        /// The file.
+        file: FileId,
+    },
+    /// Objects may be deleted.
+    Sweep {
+        /// The dataset.
+        dataset: DatasetKey,
+    },
+}
+
+/// What one entry did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The changes, in order.
+    pub mutations: Vec<Mutation>,
+    /// Hints for the engine.
+    pub effects: Vec<Effect>,
+    /// The answer.
+    pub response: Response,
+}
+
+/// A view with changes on top that are not committed yet: an entry sees those before it in its batch.
+pub struct Overlay<'a> {
+    base: &'a dyn View,
+    changes: BTreeMap<(Table, Key), Option<Vec<u8>>>,
+}
