@@ -1,0 +1,180 @@
+//! What each command does, in the order in which it does it.
+//!
+//! It must not hold rules: those are in `tidy`. Invariant: a command fails when any of its steps failed,
+//! and the long ones run the steps that are left, so that one run shows everything that is wrong.
+
+use crate::tidy::doc_hash;
+use crate::tree::Tree;
+use crate::{child, setup, stats as size_tables, tidy as rules, ui};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::process::Command;
+
+const SAMPLE: &str = "tests/testdata/flights-200k.parquet";
+const BENCH: &str = "crates/bench/Cargo.toml";
+const CODEGEN: &str = "crates/proto/codegen/Cargo.toml";
+const DOCTESTED: [&str; 3] = ["alluvium-wal", "alluvium-state-machine", "alluvium-engine"];
+
+/// Builds the program in release and runs its demonstration on the committed sample.
+pub(crate) fn demo(args: &[String]) -> Result<()> {
+    setup::build_tools()?;
+    child::run(&mut child::cargo(&["build", "--release", "--package", "alluvium-cli"])?)?;
+    let target = child::target_dir()?;
+    let root = child::root()?;
+    let mut command = Command::new(target.join("release/alluvium"));
+    command.current_dir(&root).arg("demo").arg("--data-dir").arg(target.join("demo"));
+    child::run(command.arg("--sample").arg(root.join(SAMPLE)).args(args))
+}
+
+/// Installs what is missing, then runs every check and every test; the tests come last.
+pub(crate) fn test(args: &[String]) -> Result<()> {
+    let python = setup::test_tools()?;
+    let mut tests =
+        child::cargo(&["nextest", "run", "--workspace", "--profile", "ci", "--no-tests", "fail"])?;
+    tests.args(args).env("ALLUVIUM_PYTHON", python);
+    Steps::default()
+        .run("format", format_check())
+        .run("tidy", tidy())
+        .run("clippy", clippy())
+        .run("doc tests", doc_tests())
+        .run("tests", child::run(&mut tests))
+        .conclude("test")
+}
+
+/// The gate before a commit. Changes nothing.
+pub(crate) fn verify() -> Result<()> {
+    Steps::default()
+        .run("format", format_check())
+        .run("tidy", tidy())
+        .run("clippy", clippy())
+        .run("core tests", core_tests())
+        .run("doc links", doc_links())
+        .conclude("verify")
+}
+
+/// Checks the repository's own rules.
+pub(crate) fn tidy() -> Result<()> {
+    let found = rules::run(&Tree::read(&child::root()?)?);
+    for violation in &found {
+        ui::say(&violation.render());
+    }
+    ensure!(found.is_empty(), "tidy found {} violations", found.len());
+    Ok(())
+}
+
+/// Formats the code and refreshes the hashes of the format pages.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a page under version control need not survive a crash"
+)]
+pub(crate) fn fix() -> Result<()> {
+    child::run(&mut child::cargo(&["fmt", "--all"])?)?;
+    let root = child::root()?;
+    let tree = Tree::read(&root)?;
+    for (path, text) in doc_hash::refreshed(&tree) {
+        std::fs::write(root.join(path), text).with_context(|| format!("write {path}"))?;
+        ui::say(&format!("refreshed {path}"));
+    }
+    Ok(())
+}
+
+/// Runs the benchmarks.
+pub(crate) fn bench(args: &[String]) -> Result<()> {
+    bench_crate(&[], args)
+}
+
+/// Runs the long fault runs.
+pub(crate) fn fault(args: &[String]) -> Result<()> {
+    bench_crate(&["fault"], args)
+}
+
+fn bench_crate(first: &[&str], args: &[String]) -> Result<()> {
+    ensure!(child::root()?.join(BENCH).exists(), "there is no {BENCH}: nothing to run");
+    setup::build_tools()?;
+    let mut command = child::cargo(&["run", "--release", "--package", "alluvium-bench", "--"])?;
+    child::run(command.args(first).args(args))
+}
+
+/// Regenerates the committed protobuf code.
+pub(crate) fn codegen(args: &[String]) -> Result<()> {
+    ensure!(child::root()?.join(CODEGEN).exists(), "there is no {CODEGEN}: nothing to run");
+    let mut command = child::cargo(&["run", "--manifest-path", CODEGEN, "--"])?;
+    child::run(command.args(args))
+}
+
+/// Prints how large files and functions are.
+pub(crate) fn stats() -> Result<()> {
+    let tree = Tree::read(&child::root()?)?;
+    ui::say(&size_tables::render(&tree));
+    Ok(())
+}
+
+fn format_check() -> Result<()> {
+    child::run(&mut child::cargo(&["fmt", "--all", "--check"])?)
+}
+
+fn clippy() -> Result<()> {
+    let args = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+    child::run(&mut child::cargo(&args)?)
+}
+
+fn core_tests() -> Result<()> {
+    child::run(&mut child::cargo(&["nextest", "run"])?)
+}
+
+fn doc_tests() -> Result<()> {
+    let mut command = child::cargo(&["test", "--doc", "--quiet"])?;
+    for package in DOCTESTED {
+        command.args(["--package", package]);
+    }
+    child::run(&mut command)
+}
+
+fn doc_links() -> Result<()> {
+    let mut command = child::cargo(&["doc", "--no-deps", "--quiet"])?;
+    child::run(command.env("RUSTDOCFLAGS", "-D rustdoc::broken_intra_doc_links"))
+}
+
+/// The steps of a command and how each of them ended.
+#[derive(Default)]
+struct Steps {
+    failed: Vec<&'static str>,
+    count: usize,
+}
+
+impl Steps {
+    fn run(mut self, name: &'static str, outcome: Result<()>) -> Self {
+        self.count += 1;
+        if let Err(error) = outcome {
+            ui::warn(&format!("{name}: {error:#}"));
+            self.failed.push(name);
+        }
+        self
+    }
+
+    fn conclude(self, command: &str) -> Result<()> {
+        if self.failed.is_empty() {
+            ui::step(&format!("{command}: all {} steps are green", self.count));
+            return Ok(());
+        }
+        bail!(
+            "{command}: {} of {} steps failed: {}",
+            self.failed.len(),
+            self.count,
+            self.failed.join(", ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Steps;
+    use anyhow::anyhow;
+
+    #[test]
+    fn one_failed_step_fails_the_command_and_is_named() {
+        let steps = Steps::default().run("a", Ok(())).run("b", Err(anyhow!("x"))).run("c", Ok(()));
+        let error = steps.conclude("test").expect_err("b failed");
+        assert_eq!(error.to_string(), "test: 1 of 3 steps failed: b");
+        assert!(Steps::default().run("a", Ok(())).conclude("test").map_err(drop) == Ok(()));
+    }
+}
