@@ -9,6 +9,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Once;
+
+/// Many children, one notice.
+static OVERRIDE_NOTICE: Once = Once::new();
 
 const FLAG_OVERRIDES: [&str; 3] = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"];
 const OWN_VARIABLES: [&str; 5] = [
@@ -67,7 +71,9 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(args: &[S]) -> Result<Command> {
     }
     for name in FLAG_OVERRIDES {
         if non_empty_var(name).is_some() {
-            ui::warn(&format!("{name} is ignored: the flags are those of .cargo/config.toml"));
+            OVERRIDE_NOTICE.call_once(|| {
+                ui::warn(&format!("{name} is ignored: the flags are those of .cargo/config.toml"));
+            });
             command.env_remove(name);
         }
     }

@@ -4,6 +4,7 @@
 //! and the long ones run the steps that are left, so that one run shows everything that is wrong.
 
 use crate::tidy::doc_hash;
+use crate::tidy::manifests::DOCTESTED;
 use crate::tree::Tree;
 use crate::{child, setup, stats as size_tables, tidy as rules, ui};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,7 +13,6 @@ use std::process::Command;
 const SAMPLE: &str = "tests/testdata/flights-200k.parquet";
 const BENCH: &str = "crates/bench/Cargo.toml";
 const CODEGEN: &str = "crates/proto/codegen/Cargo.toml";
-const DOCTESTED: [&str; 3] = ["alluvium-wal", "alluvium-state-machine", "alluvium-engine"];
 
 /// Builds the program in release and runs its demonstration on the committed sample.
 pub(crate) fn demo(args: &[String]) -> Result<()> {

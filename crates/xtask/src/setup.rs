@@ -84,7 +84,7 @@ fn system_packages(needs: &[Need]) -> Result<()> {
 }
 
 fn manual(command: &str, why: &str) -> String {
-    format!("{why}; run this as root (or its like on another system), then try again: {command}")
+    format!("{why}: run `{command}` as root (or its like on another system), then try again")
 }
 
 /// Returns what to put before `apt-get`: nothing for root, `sudo` where it can work.

@@ -10,7 +10,7 @@ pub(crate) mod doc_hash;
 mod edges;
 mod failpoints;
 mod invariants;
-mod manifests;
+pub(crate) mod manifests;
 mod markdown;
 mod names;
 mod references;
