@@ -1,0 +1,147 @@
+//! Reading a segment from front to back: the next record of the chain, or the reason why there is none.
+//!
+//! It decides nothing: whether a bad record is a torn tail or damage is judged in `judge.rs`.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::batch::ChainEnd;
+use crate::error::Reason;
+use crate::ids::Lsn;
+use crate::limits;
+use crate::number::{gap, sum, u64_of, usize_of};
+use crate::record::{Defect, HEADER_LEN, Header, RECORD_MAGIC, chain_hash, padding_bytes};
+use crate::segment::SegmentHeader;
+use crate::storage::StorageFile;
+
+/// A window over a file, filled with large reads.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    file: Arc<dyn StorageFile>,
+    end: u64,
+    buffer: Vec<u8>,
+    begin: u64,
+}
+
+impl Pages {
+    pub(crate) fn new(file: Arc<dyn StorageFile>, end: u64) -> Self {
+        Self { file, end, buffer: Vec::new(), begin: 0 }
+    }
+
+    /// Returns `len` bytes at `offset`, or nothing when they run over the end.
+    pub(crate) fn at(&mut self, offset: u64, len: u64) -> io::Result<Option<&[u8]>> {
+        if self.end < sum(offset, len) {
+            return Ok(None);
+        }
+        let filled = sum(self.begin, u64_of(self.buffer.len()));
+        if offset < self.begin || filled < sum(offset, len) {
+            let want = limits::SCAN_BYTES.max(len).min(gap(self.end, offset));
+            self.buffer.resize(usize_of(want), 0);
+            self.begin = offset;
+            self.file.read_at(offset, &mut self.buffer)?;
+        }
+        let from = usize_of(gap(offset, self.begin));
+        Ok(self.buffer.get(from..from.saturating_add(usize_of(len))))
+    }
+}
+
+/// A record that continues the chain.
+#[derive(Debug)]
+pub(crate) struct Scanned<'a> {
+    pub(crate) header: Header,
+    pub(crate) offset: u64,
+    pub(crate) payload: &'a [u8],
+    pub(crate) end: ChainEnd,
+}
+
+/// Walks along the records of one segment.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    pub(crate) segment: SegmentHeader,
+    pub(crate) life: u64,
+    pages: Pages,
+    pub(crate) offset: u64,
+    pub(crate) chain: ChainEnd,
+    pub(crate) verify_chain: bool,
+}
+
+impl Cursor {
+    pub(crate) fn new(file: Arc<dyn StorageFile>, segment: SegmentHeader, chain: ChainEnd) -> Self {
+        Self {
+            segment,
+            life: segment.life(),
+            pages: Pages::new(file, segment.segment_bytes),
+            offset: limits::SEGMENT_HEADER_BYTES,
+            chain,
+            verify_chain: true,
+        }
+    }
+
+    /// Returns the next record and moves behind it, or stays and says why there is none.
+    pub(crate) fn next(&mut self) -> io::Result<Result<Scanned<'_>, Reason>> {
+        let offset = self.offset;
+        let Some(bytes) = self.pages.at(offset, limits::RECORD_HEADER_BYTES)? else {
+            return Ok(Err(Defect::OverEnd.into()));
+        };
+        let head: &[u8; HEADER_LEN] = bytes.try_into().expect("asked for a header's length");
+        let header = match Header::decode(head) {
+            Ok(header) => header,
+            Err(defect) => return Ok(Err(defect.into())),
+        };
+        let end = ChainEnd { lsn: header.lsn, hash: chain_hash(head) };
+        if let Some(reason) = self.stranger(&header) {
+            return Ok(Err(reason));
+        }
+        let payload_len = u64::from(header.payload_len);
+        let Some(bytes) = self.pages.at(offset, header.record_bytes())? else {
+            return Ok(Err(Defect::OverEnd.into()));
+        };
+        let (_, rest) = bytes.split_at(HEADER_LEN);
+        let (payload, padding) = rest.split_at(usize_of(payload_len));
+        assert_eq!(u64_of(padding.len()), padding_bytes(payload_len), "sliced by the header");
+        if let Err(defect) = header.check_payload(payload, padding) {
+            return Ok(Err(defect.into()));
+        }
+        self.offset = sum(offset, header.record_bytes());
+        self.chain = end;
+        Ok(Ok(Scanned { header, offset, payload, end }))
+    }
+
+    fn stranger(&self, header: &Header) -> Option<Reason> {
+        if header.segment != self.segment.seq || header.life != self.life {
+            return Some(Reason::StaleRecord);
+        }
+        if header.lsn != self.chain.lsn.next() {
+            return Some(Reason::WrongRecord { found: header.lsn });
+        }
+        let broken = self.verify_chain && header.prev_hash != self.chain.hash;
+        broken.then_some(Reason::ChainBroken)
+    }
+
+    /// Returns all headers of this life behind the cursor, whole or not behind the header, in place order.
+    ///
+    /// The chain is broken there, so only what each header says of itself can be checked.
+    pub(crate) fn headers_behind(&mut self) -> io::Result<Vec<(u64, Header)>> {
+        let mut found = Vec::new();
+        let mut offset = self.offset;
+        while let Some(bytes) = self.pages.at(offset, limits::RECORD_HEADER_BYTES)? {
+            if bytes.starts_with(&RECORD_MAGIC) {
+                let head: &[u8; HEADER_LEN] = bytes.try_into().expect("asked for its length");
+                if let Ok(header) = Header::decode(head)
+                    && header.segment == self.segment.seq
+                    && header.life == self.life
+                    && self.chain.lsn < header.lsn
+                {
+                    found.push((offset, header));
+                }
+            }
+            offset = sum(offset, limits::ALIGNMENT);
+        }
+        Ok(found)
+    }
+
+    /// Returns the position that the next record has.
+    pub(crate) fn next_lsn(&self) -> Lsn {
+        self.chain.lsn.next()
+    }
+}
