@@ -81,6 +81,25 @@ pub fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Returns the bytes that this user may still write on the file system of `path`.
+///
+/// # Errors
+/// The failure of statvfs.
+pub fn bytes_free(path: &Path) -> io::Result<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    let mut stats = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
+    #[expect(unsafe_code, reason = "the standard library has no statvfs")]
+    // SAFETY: the path is a terminated string and the buffer is a statvfs that the kernel fills.
+    let stats = unsafe {
+        if libc::statvfs(path.as_ptr(), stats.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stats.assume_init()
+    };
+    Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
+}
+
 /// Returns the name under which `path` is written before it is renamed into place.
 #[must_use]
 pub fn temporary_name(path: &Path) -> PathBuf {
@@ -109,6 +128,13 @@ mod tests {
         write(&path, b"new").expect("replace");
         assert_eq!(read_bounded(&path, 3).expect("read"), b"new");
         assert!(!temporary_name(&path).exists());
+    }
+
+    #[test]
+    fn free_space_is_told_for_a_path_that_exists_alone() {
+        assert!(bytes_free(Path::new("/")).expect("the root exists") > 0);
+        let error = bytes_free(Path::new("/no/such/path")).expect_err("missing");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -26,6 +26,22 @@ pub fn thread<T: Send + 'static>(
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
+/// Gives the calling thread the processor only when no other wants it: for materialization, so that the
+/// log's writer is never kept waiting by it.
+///
+/// # Errors
+/// The failure of sched_setscheduler.
+pub fn lower_priority() -> std::io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    #[expect(unsafe_code, reason = "the standard library sets no scheduling policy")]
+    // SAFETY: zero names the calling thread, and the parameters outlive the call.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameters) };
+    match result {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 /// Runs each task on a thread of its own: for tools and tests that have no runtime.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ThreadSpawner;
@@ -42,8 +58,11 @@ impl Spawner for ThreadSpawner {
 /// Choosing at random explores interleavings that a first-in-first-out queue never shows.
 #[derive(Debug, Clone)]
 pub struct SeededSpawner {
-    shared: Arc<Mutex<Queue>>,
+    shared: SharedQueue,
 }
+
+/// Wakers need the queue too, and `Waker` asks for `Send`; in the simulator the lock is never contended.
+type SharedQueue = Arc<Mutex<Queue>>;
 
 struct Queue {
     prng: Prng,
@@ -58,7 +77,7 @@ impl std::fmt::Debug for Queue {
 }
 
 struct TaskWaker {
-    shared: Arc<Mutex<Queue>>,
+    shared: SharedQueue,
     task: usize,
 }
 
