@@ -9,17 +9,34 @@
 //! (the engine does, beside apply), look into Arrow bytes (the proposer validated them).
 //!
 //! Reading order: `table` (the keyspace), `record` (what the tables hold), `view` (how state is read),
-//! `apply`, `digest`, `memory` (the store of tests and the simulator), `snapshot`.
+//! `apply`, `batch`, `store` (what a store must keep), `digest`, `memory` (the store of tests and the
+//! simulator), `snapshot`, `catalog` (typed reads for everyone else).
 
 #![deny(clippy::float_arithmetic, missing_docs)]
 
+mod apply;
+mod batch;
+pub mod catalog;
 mod digest;
+mod error;
+mod memory;
+mod overlay;
 pub mod record;
+mod snapshot;
+mod store;
 mod table;
 mod view;
 
+pub use apply::{EntryRef, apply, payload_hash};
+pub use batch::{BatchApplier, BatchEntry, BatchResult, EntryContent, apply_batch};
 pub use digest::StateDigest;
+pub use error::{SnapshotError, StoreError};
+pub use memory::MemoryStore;
+pub use overlay::Overlay;
+pub use snapshot::{RowSink, SNAPSHOT_VERSION, SnapshotMeta, SnapshotReader, SnapshotWriter};
+pub use store::{CommitBatch, MetaStore, Resolved, VersionKey, VersionWrite, resolve};
 pub use table::{Key, Table};
 pub use view::{
-    Applied, Effect, Mutation, Operation, Overlay, ScanRange, View, ViewError, decode_record,
+    Applied, Effect, Mutation, Operation, ScanRange, Version, View, ViewError, decode_record,
+    record_at, unreachable_versions,
 };

@@ -40,13 +40,18 @@ pub struct UploadRecord {
     pub items: u64,
     /// Bytes of bodies so far.
     pub bytes: u64,
+    /// Bytes of key blocks so far.
+    pub key_bytes: u64,
+    /// The highest key so far; the next part's keys are above it.
+    pub last_key: Vec<u8>,
     /// Index of its first part; the log must be kept from there.
     pub first_index: LogIndex,
     /// Log time of its last part.
     pub active_at_ms: u64,
 }
 
-/// One part of an upload.
+/// One part of an upload. Its key block, if it has one, is in [`crate::Table::UploadKeys`]: a block is larger
+/// than a record may be.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct UploadPartRecord {
     /// The entry that holds its rows.
@@ -57,8 +62,6 @@ pub struct UploadPartRecord {
     pub items: u32,
     /// Bytes of Arrow in the entry's body.
     pub rows_bytes: u32,
-    /// Its key block, for keyed rows and tombstones; empty otherwise.
-    pub keys: Vec<u8>,
 }
 
 /// What a name stands for.
@@ -108,6 +111,8 @@ pub struct DatasetCounters {
     pub unsealed_deltas: u64,
     /// The visible index of the first of them; zero when there is none.
     pub unsealed_first: LogIndex,
+    /// The visible index of the last of them; zero when there is none.
+    pub unsealed_last: LogIndex,
     /// Rows ever appended or upserted.
     pub rows_added: u64,
     /// Keys ever named by tombstones and upserts.
@@ -185,8 +190,13 @@ pub enum FileState {
     Planned,
     /// Readers use it.
     Live(Box<Attested>),
-    /// A later file replaced it (or its dataset was dropped); reads as of earlier indexes use it.
-    Replaced(Box<Attested>),
+    /// A later file replaced it; reads as of earlier indexes use it.
+    Replaced {
+        /// What it holds.
+        attested: Box<Attested>,
+        /// The index since which readers use its replacement.
+        since: LogIndex,
+    },
 }
 
 /// An object that must be deleted.
@@ -226,7 +236,7 @@ impl FileRecord {
     pub fn attested(&self) -> Option<&Attested> {
         match &self.state {
             FileState::Planned => None,
-            FileState::Live(attested) | FileState::Replaced(attested) => Some(attested),
+            FileState::Live(attested) | FileState::Replaced { attested, .. } => Some(attested),
         }
     }
 

@@ -40,11 +40,15 @@ pub enum Table {
     Planned = 14,
     /// [`crate::record::SweepRecord`]: files whose objects must go, by dataset and file. Latest only.
     Sweep = 15,
+    /// The key block of a staged part, by upload and part. Latest only.
+    UploadKeys = 16,
+    /// How many sessions are open: one key, `u64`. Latest only.
+    SessionCount = 17,
 }
 
 impl Table {
     /// All tables, in the order of their bytes.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Clock,
         Self::Session,
         Self::SessionResult,
@@ -60,6 +64,8 @@ impl Table {
         Self::Tombstone,
         Self::Planned,
         Self::Sweep,
+        Self::UploadKeys,
+        Self::SessionCount,
     ];
 
     /// Returns the byte that stands for the table in stored keys.
@@ -92,7 +98,9 @@ impl Table {
             | Self::UploadPart
             | Self::Counters
             | Self::Planned
-            | Self::Sweep => false,
+            | Self::Sweep
+            | Self::UploadKeys
+            | Self::SessionCount => false,
         }
     }
 }
@@ -104,7 +112,7 @@ impl Table {
 pub struct Key(pub Vec<u8>);
 
 impl Key {
-    /// The one key of [`Table::Clock`], and the prefix of every key.
+    /// The one key of [`Table::Clock`] and [`Table::SessionCount`], and the prefix of every key.
     #[must_use]
     pub fn empty() -> Self {
         Self(Vec::new())
@@ -134,7 +142,7 @@ impl Key {
         Self(id.0.to_be_bytes().to_vec())
     }
 
-    /// A key of [`Table::UploadPart`].
+    /// A key of [`Table::UploadPart`] and [`Table::UploadKeys`].
     #[must_use]
     pub fn upload_part(id: UploadId, part: u32) -> Self {
         Self::upload(id).then(&part.to_be_bytes())
@@ -183,6 +191,19 @@ impl Key {
         Some(u64::from_be_bytes(eight.try_into().ok()?))
     }
 
+    /// Returns the key right after this one.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        self.clone().then(&[0])
+    }
+
+    /// Reads back the last eight bytes: a session of an activity key, a sequence of a result key.
+    #[must_use]
+    pub fn last_number(&self) -> Option<u64> {
+        let eight = self.0.get(self.0.len().checked_sub(8)?..)?;
+        Some(u64::from_be_bytes(eight.try_into().ok()?))
+    }
+
     /// Reads back the dataset of any key that begins with one.
     #[must_use]
     pub fn dataset_of(&self) -> Option<DatasetKey> {
@@ -213,7 +234,7 @@ mod tests {
             assert_eq!(Table::from_byte(table.byte()), Some(table));
         }
         assert_eq!(Table::from_byte(0), None);
-        assert_eq!(Table::from_byte(16), None);
+        assert_eq!(Table::from_byte(18), None);
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! How apply reads state, and what it answers.
 
-use std::collections::BTreeMap;
-
 use alluvium_types::{DatasetKey, FileId, LogIndex, Response};
 
 use crate::{Key, Table};
@@ -54,6 +52,23 @@ pub trait View {
         at: LogIndex,
     ) -> Result<Vec<(Key, Vec<u8>)>, ViewError>;
 
+    /// Returns the stored versions of a key, ascending; of a latest-only table at most one, with index zero.
+    ///
+    /// # Errors
+    /// A local fault.
+    fn versions(&self, table: Table, key: &Key) -> Result<Vec<Version>, ViewError>;
+
+    /// Returns the keys of a range that have versions which no read at or above `floor` can see, ascending,
+    /// each with how many; see [`unreachable_versions`].
+    ///
+    /// # Errors
+    /// A local fault.
+    fn prunable(
+        &self,
+        range: &ScanRange<'_>,
+        floor: LogIndex,
+    ) -> Result<Vec<(Key, u64)>, ViewError>;
+
     /// Returns the latest value of a key.
     ///
     /// # Errors
@@ -74,23 +89,20 @@ pub trait View {
     ) -> Result<Vec<(Key, Vec<u8>)>, ViewError> {
         self.scan_at(&ScanRange { table, prefix, from: None, limit: usize::MAX }, at)
     }
+}
 
-    /// Returns and decodes a record as of `at`.
-    ///
-    /// # Errors
-    /// A local fault.
-    fn record_at<T: bincode::Decode<()>>(
-        &self,
-        table: Table,
-        key: &Key,
-        at: LogIndex,
-    ) -> Result<Option<T>, ViewError>
-    where
-        Self: Sized,
-    {
-        let value = self.get_at(table, key, at)?;
-        value.map(|bytes| decode_record(table, &bytes)).transpose()
-    }
+/// Returns and decodes a record as of `at`.
+///
+/// # Errors
+/// A local fault.
+pub fn record_at<T: bincode::Decode<()>>(
+    view: &dyn View,
+    table: Table,
+    key: &Key,
+    at: LogIndex,
+) -> Result<Option<T>, ViewError> {
+    let value = view.get_at(table, key, at)?;
+    value.map(|bytes| decode_record(table, &bytes)).transpose()
 }
 
 /// Decodes a record of a table.
@@ -99,6 +111,29 @@ pub trait View {
 /// [`ViewError::Decode`].
 pub fn decode_record<T: bincode::Decode<()>>(table: Table, bytes: &[u8]) -> Result<T, ViewError> {
     alluvium_types::codec::decode(bytes).map_err(|source| ViewError::Decode { table, source })
+}
+
+/// One stored version of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// The index that wrote it; zero in latest-only tables.
+    pub index: LogIndex,
+    /// The value, or none for a deletion marker.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Returns how many of a key's first versions no read at or above `floor` can see.
+///
+/// `marks` are the versions, ascending, each with whether it is a deletion marker. The newest version at or
+/// below the floor is still seen, unless it is a deletion marker: then its absence reads the same.
+#[must_use]
+pub fn unreachable_versions(marks: &[(LogIndex, bool)], floor: LogIndex) -> usize {
+    let visible = marks.partition_point(|(index, _)| *index <= floor);
+    match marks[..visible].last() {
+        Some((_, true)) => visible,
+        Some((_, false)) => visible - 1,
+        None => 0,
+    }
 }
 
 /// Which keys a scan returns.
@@ -166,10 +201,4 @@ pub struct Applied {
     pub effects: Vec<Effect>,
     /// The answer.
     pub response: Response,
-}
-
-/// A view with changes on top that are not committed yet: an entry sees those before it in its batch.
-pub struct Overlay<'a> {
-    base: &'a dyn View,
-    changes: BTreeMap<(Table, Key), Option<Vec<u8>>>,
 }
