@@ -26,16 +26,15 @@ pub fn thread<T: Send + 'static>(
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
-/// Gives the calling thread the processor only when no other wants it: for materialization, so that the
-/// log's writer is never kept waiting by it.
+/// Lets every other thread go before the calling one: for materialization, so that the log's writer is
+/// never kept waiting by it. Nice 19 rather than the idle class: an idle thread may starve for ever.
 ///
 /// # Errors
-/// The failure of sched_setscheduler.
+/// The failure of setpriority.
 pub fn lower_priority() -> std::io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    #[expect(unsafe_code, reason = "the standard library sets no scheduling policy")]
-    // SAFETY: zero names the calling thread, and the parameters outlive the call.
-    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameters) };
+    #[expect(unsafe_code, reason = "the standard library sets no priority")]
+    // SAFETY: no memory is passed; on Linux zero names the calling thread alone.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
     match result {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
