@@ -138,8 +138,14 @@ impl Error {
         }
     }
 
-    /// Makes a failure of Arrow itself.
+    /// Makes a failure of Arrow itself, where its arguments were checked before.
     pub(crate) fn arrow(operation: &'static str) -> impl Fn(ArrowError) -> Self {
         move |source| Self::Arrow { operation, source }
+    }
+}
+
+impl From<ArrowError> for Error {
+    fn from(source: ArrowError) -> Self {
+        Self::Arrow { operation: "compute on rows", source }
     }
 }
