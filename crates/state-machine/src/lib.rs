@@ -26,6 +26,7 @@ mod snapshot;
 mod store;
 mod table;
 mod view;
+pub mod workload;
 
 pub use apply::{EntryRef, apply, payload_hash};
 pub use batch::{BatchApplier, BatchEntry, BatchResult, EntryContent, apply_batch};
