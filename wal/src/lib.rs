@@ -12,6 +12,8 @@ mod handle;
 mod ids;
 mod index;
 pub mod limits;
+#[cfg(test)]
+mod model;
 mod number;
 mod operation;
 mod planted;
@@ -21,6 +23,7 @@ mod recovery;
 pub mod segment;
 mod service;
 mod shared;
+pub mod sim;
 mod spares;
 pub mod storage;
 pub mod watermark;

@@ -176,11 +176,16 @@ impl WatermarkFile {
         Ok(Self { file, last })
     }
 
-    /// Opens the file that [`read`] found `last` in.
+    /// Opens the file that [`read`] found `last` in, and writes `last` again.
+    ///
+    /// A write that failed before the process ended may show in the cache and not be on the disk. The next write
+    /// goes to the other slot, which may be the only one that is: so `last` is made durable first.
     pub(crate) fn open(storage: &dyn Storage, last: Watermark) -> Result<Self, Error> {
-        let io = |source| Error::io(IoOperation::ReadWatermark, WATERMARK_NAME, source);
+        let io = |source| Error::io(IoOperation::WriteWatermark, WATERMARK_NAME, source);
         let file = storage.open(WATERMARK_NAME, Access::WriteThrough).map_err(io)?;
-        Ok(Self { file, last })
+        let opened = Self { file, last };
+        opened.write(&last).map_err(io)?;
+        Ok(opened)
     }
 
     pub(crate) fn last(&self) -> Watermark {
@@ -198,12 +203,15 @@ impl WatermarkFile {
         assert!(self.last.segment <= segment, "segments are not unmade");
         let generation = sum(self.last.generation, 1);
         let next = Watermark { generation, lsn, hash, segment, ..self.last };
-        let slot = generation.checked_rem(2).expect("two is not zero");
-        let offset = slot.saturating_mul(limits::WATERMARK_SLOT_BYTES);
-        let bytes = next.encode();
-        self.file.write_at(offset, &mut [IoSlice::new(&bytes)])?;
+        self.write(&next)?;
         self.last = next;
         Ok(())
+    }
+
+    fn write(&self, watermark: &Watermark) -> std::io::Result<()> {
+        let slot = watermark.generation.checked_rem(2).expect("two is not zero");
+        let offset = slot.saturating_mul(limits::WATERMARK_SLOT_BYTES);
+        self.file.write_at(offset, &mut [IoSlice::new(&watermark.encode())])
     }
 }
 

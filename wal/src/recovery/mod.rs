@@ -147,8 +147,16 @@ fn make(storage: &dyn Storage, options: &Options, survey: &Survey) -> Result<(),
     if survey::watermark_was_never_made(survey) && survey.has_watermark_file {
         survey::discard_half_made_watermark(storage)?;
     }
-    if survey.watermark.is_none() {
-        WatermarkFile::create(storage, options.owner)?;
+    match survey.watermark {
+        None => {
+            WatermarkFile::create(storage, options.owner)?;
+        }
+        // A process before us may have failed to sync it: it must be durable before a segment has a name.
+        Some(watermark) => {
+            WatermarkFile::open(storage, watermark)?;
+            let synced = storage.sync_dir();
+            synced.map_err(|source| Error::io(IoOperation::SyncDirectory, ".", source))?;
+        }
     }
     let number = survey.spares.iter().map(|(number, _)| sum(*number, 1)).max().unwrap_or(0);
     let spare = spares::prepare(storage, number, options.segment_bytes)?;
