@@ -1,0 +1,416 @@
+//! One RocksDB: reads at an index, and writes of resolved batches.
+//!
+//! It must not know of other generations. Invariant: the state record is written in the same batch as the
+//! versions it describes. RocksDB's own log is off: the Raft log is the log, and a flush makes a prefix of
+//! the batches durable.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use alluvium_state_machine::record::{AppliedEntry, RaftRecord};
+use alluvium_state_machine::{
+    Key, ScanRange, StateDigest, StoreError, Table, Version, VersionKey, VersionWrite, View,
+    ViewError, unreachable_versions,
+};
+use alluvium_types::{LogIndex, codec};
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, ErrorKind, Options,
+    ReadOptions, WriteBatch, WriteOptions,
+};
+
+use crate::OpenOptions;
+use crate::layout;
+
+/// The newest format this program reads, and the one it writes.
+const FORMAT: u32 = 1;
+/// Older versions of a key that are stepped over before the next key is sought.
+const STEPS_BEFORE_SEEK: usize = 8;
+/// Open files of one generation.
+const OPEN_FILES_MAX: i32 = 512;
+const WRITE_BUFFERS: i32 = 3;
+
+/// An open RocksDB.
+pub(crate) struct Generation {
+    db: DB,
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+/// Receives stored versions; none is a deletion marker.
+pub(crate) type VersionSink<'a> =
+    dyn FnMut(&VersionKey, Option<&[u8]>) -> Result<(), StoreError> + 'a;
+
+/// What is known besides the tables.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
+    pub(crate) raft: RaftRecord,
+    pub(crate) digest: StateDigest,
+    /// The last entry that a finished flush covers.
+    pub(crate) durable: Option<AppliedEntry>,
+}
+
+#[derive(bincode::Encode, bincode::Decode)]
+struct StateRecord {
+    raft: RaftRecord,
+    digest: StateDigest,
+}
+
+/// What is found in a damaged database.
+#[derive(Debug, thiserror::Error)]
+enum Damage {
+    #[error("a stored key or value of the metadata is malformed")]
+    Malformed,
+    #[error("the record of {what} is missing")]
+    Missing { what: &'static str },
+}
+
+/// Whether a generation must be there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Create,
+    Existing,
+}
+
+impl Generation {
+    pub(crate) fn open(dir: &Path, mode: Mode, options: &OpenOptions) -> Result<Self, StoreError> {
+        let db = DB::open(&database_options(mode, options), dir);
+        let db = db.map_err(|error| open_error(dir, mode, error))?;
+        let mut generation =
+            Self { db, dir: dir.to_path_buf(), state: Mutex::new(State::default()) };
+        match mode {
+            Mode::Create => generation.create()?,
+            Mode::Existing => generation.load()?,
+        }
+        Ok(generation)
+    }
+
+    fn create(&self) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put(layout::META_FORMAT, FORMAT.to_le_bytes());
+        self.write(batch, &RaftRecord::default(), StateDigest::default())?;
+        self.flush().map(drop)
+    }
+
+    fn load(&mut self) -> Result<(), StoreError> {
+        let missing = |what| self.corrupt(Damage::Missing { what });
+        let format = self.meta(layout::META_FORMAT)?.ok_or_else(|| missing("the format"))?;
+        let format: Option<[u8; 4]> = format.try_into().ok();
+        let format = format.ok_or_else(|| self.corrupt(Damage::Malformed))?;
+        let found = u32::from_le_bytes(format);
+        if found > FORMAT {
+            return Err(StoreError::NewerFormat { found, supported: FORMAT });
+        }
+        let record = self.meta(layout::META_STATE)?.ok_or_else(|| missing("the state"))?;
+        let record: StateRecord = codec::decode(&record).map_err(|source| self.corrupt(source))?;
+        let durable = record.raft.applied;
+        let state = State { raft: record.raft, digest: record.digest, durable };
+        self.state = Mutex::new(state);
+        Ok(())
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes stored versions and the state after them in one batch.
+    pub(crate) fn commit(
+        &self,
+        writes: impl IntoIterator<Item = (VersionKey, VersionWrite)>,
+        raft: RaftRecord,
+        digest: StateDigest,
+    ) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        for (at, write) in writes {
+            let key = layout::version_key(at.table, &at.key, at.version);
+            match write {
+                VersionWrite::Store(value) => {
+                    batch.put(key, layout::stored_value(value.as_deref()));
+                }
+                VersionWrite::Remove => batch.delete(key),
+            }
+        }
+        self.write(batch, &raft, digest)?;
+        let mut state = self.state();
+        (state.raft, state.digest) = (raft, digest);
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        mut batch: WriteBatch,
+        raft: &RaftRecord,
+        digest: StateDigest,
+    ) -> Result<(), StoreError> {
+        let record = StateRecord { raft: raft.clone(), digest };
+        let record = codec::encode(&record).expect("a membership came in an entry's header");
+        batch.put(layout::META_STATE, record);
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        let failed =
+            |source| StoreError::Commit { path: self.dir.clone(), source: Box::new(source) };
+        self.db.write_opt(batch, &options).map_err(failed)
+    }
+
+    /// Makes everything written durable.
+    pub(crate) fn flush(&self) -> Result<Option<AppliedEntry>, StoreError> {
+        // Read before: an entry that is committed meanwhile may or may not be covered.
+        let applied = self.state().raft.applied;
+        let failed =
+            |source| StoreError::Flush { path: self.dir.clone(), source: Box::new(source) };
+        self.db.flush().map_err(failed)?;
+        let mut state = self.state();
+        state.durable = state.durable.max(applied);
+        Ok(state.durable)
+    }
+
+    fn meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.get_opt(key, &read_options()).map_err(|error| self.read_error(error))
+    }
+
+    /// Calls `row` with every stored version of one moment, by key and ascending version, and returns the
+    /// state of the same moment.
+    pub(crate) fn for_each_version(
+        &self,
+        row: &mut VersionSink<'_>,
+    ) -> Result<(RaftRecord, StateDigest), StoreError> {
+        let snapshot = self.db.snapshot();
+        let mut options = read_options();
+        options.fill_cache(false);
+        options.set_iterate_upper_bound(layout::TABLES_END);
+        let mut iterator = snapshot.raw_iterator_opt(options);
+        iterator.seek(layout::TABLES_START);
+        // Stored versions of a key descend.
+        let mut versions: Vec<(VersionKey, Option<Vec<u8>>)> = Vec::new();
+        while let Some((stored, value)) = iterator.item() {
+            let (at, value) = self.parse(stored, value)?;
+            if versions.first().is_some_and(|(first, _)| !same_key(first, &at)) {
+                emit(&mut versions, row)?;
+            }
+            versions.push((at, value.map(<[u8]>::to_vec)));
+            iterator.next();
+        }
+        iterator.status().map_err(|error| self.read_error(error))?;
+        emit(&mut versions, row)?;
+        let record = snapshot.get_opt(layout::META_STATE, read_options());
+        let record = record.map_err(|error| self.read_error(error))?;
+        let missing = || self.corrupt(Damage::Missing { what: "the state" });
+        let record: StateRecord =
+            codec::decode(&record.ok_or_else(missing)?).map_err(|source| self.corrupt(source))?;
+        Ok((record.raft, record.digest))
+    }
+
+    fn parse<'v>(
+        &self,
+        stored: &[u8],
+        value: &'v [u8],
+    ) -> Result<(VersionKey, Option<&'v [u8]>), StoreError> {
+        let malformed = || self.corrupt(Damage::Malformed);
+        let at = layout::parse(stored).ok_or_else(malformed)?;
+        Ok((at, layout::parse_value(value).ok_or_else(malformed)?))
+    }
+
+    fn iterator(&self, range: &ScanRange<'_>) -> DBRawIterator<'_> {
+        let prefix = layout::scan_prefix(range.table, range.prefix);
+        let mut options = read_options();
+        options.set_iterate_upper_bound(layout::end_of(&prefix));
+        let mut iterator = self.db.raw_iterator_opt(options);
+        match range.from {
+            Some(from) if from > range.prefix => {
+                iterator.seek(layout::scan_prefix(range.table, from));
+            }
+            Some(_) | None => iterator.seek(prefix),
+        }
+        iterator
+    }
+
+    fn read_error(&self, error: rocksdb::Error) -> StoreError {
+        if error.kind() == ErrorKind::Corruption {
+            return self.corrupt(error);
+        }
+        StoreError::File { path: self.dir.clone(), source: std::io::Error::other(error) }
+    }
+
+    fn corrupt(&self, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+        StoreError::Corrupt { path: self.dir.clone(), source: Box::new(source) }
+    }
+
+    fn view_error(&self, table: Table, error: rocksdb::Error) -> ViewError {
+        ViewError::Read { table, source: Box::new(self.read_error(error)) }
+    }
+}
+
+fn boxed(table: Table) -> impl Fn(StoreError) -> ViewError {
+    move |error| ViewError::Read { table, source: Box::new(error) }
+}
+
+fn same_key(one: &VersionKey, two: &VersionKey) -> bool {
+    one.table == two.table && one.key == two.key
+}
+
+fn emit(
+    versions: &mut Vec<(VersionKey, Option<Vec<u8>>)>,
+    row: &mut VersionSink<'_>,
+) -> Result<(), StoreError> {
+    versions.drain(..).rev().try_for_each(|(at, value)| row(&at, value.as_deref()))
+}
+
+impl View for Generation {
+    fn get_at(&self, table: Table, key: &Key, at: LogIndex) -> Result<Option<Vec<u8>>, ViewError> {
+        let malformed = || boxed(table)(self.corrupt(Damage::Malformed));
+        if !table.is_versioned() {
+            let stored = layout::version_key(table, key, LogIndex(0));
+            let found = self.db.get_pinned_opt(stored, &read_options());
+            let Some(value) = found.map_err(|error| self.view_error(table, error))? else {
+                return Ok(None);
+            };
+            return match layout::parse_value(&value).ok_or_else(malformed)? {
+                Some(value) => Ok(Some(value.to_vec())),
+                None => Err(malformed()),
+            };
+        }
+        let prefix = layout::key_prefix(table, key);
+        let mut options = read_options();
+        options.set_iterate_upper_bound(layout::end_of(&prefix));
+        let mut iterator = self.db.raw_iterator_opt(options);
+        iterator.seek(layout::version_key(table, key, at));
+        iterator.status().map_err(|error| self.view_error(table, error))?;
+        let Some(value) = iterator.value() else { return Ok(None) };
+        Ok(layout::parse_value(value).ok_or_else(malformed)?.map(<[u8]>::to_vec))
+    }
+
+    fn scan_at(
+        &self,
+        range: &ScanRange<'_>,
+        at: LogIndex,
+    ) -> Result<Vec<(Key, Vec<u8>)>, ViewError> {
+        let table = range.table;
+        let mut iterator = self.iterator(range);
+        let mut found = Vec::new();
+        while found.len() < range.limit
+            && let Some((stored, value)) = iterator.item()
+        {
+            let (version, value) = self.parse(stored, value).map_err(boxed(table))?;
+            if version.version > at {
+                iterator.seek(layout::version_key(table, &version.key, at));
+                continue;
+            }
+            let value = value.map(<[u8]>::to_vec);
+            skip_key(&mut iterator, &layout::key_prefix(table, &version.key));
+            if let Some(value) = value {
+                found.push((version.key, value));
+            }
+        }
+        iterator.status().map_err(|error| self.view_error(table, error))?;
+        Ok(found)
+    }
+
+    fn versions(&self, table: Table, key: &Key) -> Result<Vec<Version>, ViewError> {
+        let prefix = layout::key_prefix(table, key);
+        let mut options = read_options();
+        options.set_iterate_upper_bound(layout::end_of(&prefix));
+        let mut iterator = self.db.raw_iterator_opt(options);
+        iterator.seek(&prefix);
+        let mut versions = Vec::new();
+        while let Some((stored, value)) = iterator.item() {
+            let (at, value) = self.parse(stored, value).map_err(boxed(table))?;
+            versions.push(Version { index: at.version, value: value.map(<[u8]>::to_vec) });
+            iterator.next();
+        }
+        iterator.status().map_err(|error| self.view_error(table, error))?;
+        versions.reverse();
+        Ok(versions)
+    }
+
+    fn prunable(
+        &self,
+        range: &ScanRange<'_>,
+        floor: LogIndex,
+    ) -> Result<Vec<(Key, u64)>, ViewError> {
+        let mut iterator = self.iterator(range);
+        let mut found = Vec::new();
+        let mut current: Option<(Key, Vec<(LogIndex, bool)>)> = None;
+        let mut close = |current: Option<(Key, Vec<(LogIndex, bool)>)>| {
+            let Some((key, mut marks)) = current else { return found.len() };
+            marks.reverse();
+            match unreachable_versions(&marks, floor) {
+                0 => {}
+                count => found.push((key, count as u64)),
+            }
+            found.len()
+        };
+        let mut count = 0;
+        while count < range.limit
+            && let Some((stored, value)) = iterator.item()
+        {
+            let (at, value) = self.parse(stored, value).map_err(boxed(range.table))?;
+            let mark = (at.version, value.is_none());
+            match &mut current {
+                Some((key, marks)) if *key == at.key => marks.push(mark),
+                Some(_) | None => count = close(current.replace((at.key, vec![mark]))),
+            }
+            iterator.next();
+        }
+        iterator.status().map_err(|error| self.view_error(range.table, error))?;
+        if count < range.limit {
+            close(current);
+        }
+        Ok(found)
+    }
+}
+
+/// Moves to the first stored key after those of one key.
+fn skip_key(iterator: &mut DBRawIterator<'_>, prefix: &[u8]) {
+    for _ in 0..STEPS_BEFORE_SEEK {
+        iterator.next();
+        if !iterator.key().is_some_and(|stored| stored.starts_with(prefix)) {
+            return;
+        }
+    }
+    iterator.seek(layout::end_of(prefix));
+}
+
+fn read_options() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_verify_checksums(true);
+    options
+}
+
+fn database_options(mode: Mode, options: &OpenOptions) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks.set_bloom_filter(10.0, false);
+    blocks.set_block_size(16 * 1024);
+    let mut database = Options::default();
+    database.create_if_missing(mode == Mode::Create);
+    database.set_error_if_exists(mode == Mode::Create);
+    database.set_paranoid_checks(true);
+    database.set_block_based_table_factory(&blocks);
+    database.set_compression_type(DBCompressionType::Lz4);
+    database.set_write_buffer_size(options.write_buffer_bytes);
+    database.set_max_write_buffer_number(WRITE_BUFFERS);
+    database.set_max_open_files(OPEN_FILES_MAX);
+    database.set_max_background_jobs(2);
+    database.set_keep_log_file_num(2);
+    database.set_max_log_file_size(1024 * 1024);
+    // One column family: the order of flushes is the order of batches, so no atomic flush is needed.
+    database
+}
+
+fn open_error(dir: &Path, mode: Mode, error: rocksdb::Error) -> StoreError {
+    let path = dir.to_path_buf();
+    // A generation that the pointer names is there: if RocksDB does not find it so, it is damaged. A lock
+    // that another process holds is an IO error, and no damage.
+    let damaged = mode == Mode::Existing
+        && (matches!(error.kind(), ErrorKind::Corruption | ErrorKind::InvalidArgument)
+            || !dir.join("CURRENT").is_file());
+    match damaged {
+        true => StoreError::Corrupt { path, source: Box::new(error) },
+        false => StoreError::Open { path, source: Box::new(error) },
+    }
+}
