@@ -45,7 +45,7 @@ pub(crate) type VersionSink<'a> =
 pub(crate) struct State {
     pub(crate) raft: RaftRecord,
     pub(crate) digest: StateDigest,
-    /// The last entry that a finished flush covers.
+    /// The last entry that a finished flush covers, and the pointer knows of.
     pub(crate) durable: Option<AppliedEntry>,
 }
 
@@ -155,16 +155,14 @@ impl Generation {
         self.db.write_opt(batch, &options).map_err(failed)
     }
 
-    /// Makes everything written durable.
+    /// Makes everything written durable, and returns the last entry that it is certain of.
     pub(crate) fn flush(&self) -> Result<Option<AppliedEntry>, StoreError> {
         // Read before: an entry that is committed meanwhile may or may not be covered.
         let applied = self.state().raft.applied;
         let failed =
             |source| StoreError::Flush { path: self.dir.clone(), source: Box::new(source) };
         self.db.flush().map_err(failed)?;
-        let mut state = self.state();
-        state.durable = state.durable.max(applied);
-        Ok(state.durable)
+        Ok(applied)
     }
 
     fn meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

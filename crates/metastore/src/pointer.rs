@@ -18,7 +18,17 @@ pub(crate) enum Pointer {
     /// The first generation is being created; nothing was ever committed.
     Creating,
     /// This generation is current.
-    Ready(u64),
+    Ready(Current),
+}
+
+/// The current generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Current {
+    /// Its number.
+    pub(crate) number: u64,
+    /// The highest index that a finished flush covered. RocksDB takes a cut manifest for an unfinished one and
+    /// opens the state before; this tells that from what was promised, when the log below is purged.
+    pub(crate) flushed: u64,
 }
 
 /// Why a pointer is no pointer.
@@ -63,16 +73,22 @@ impl Pointer {
     fn text(self) -> String {
         let line = match self {
             Self::Creating => format!("{TITLE}\ncreating\n"),
-            Self::Ready(number) => format!("{TITLE}\nready {number}\n"),
+            Self::Ready(Current { number, flushed }) => {
+                format!("{TITLE}\nready {number} {flushed}\n")
+            }
         };
         format!("{line}{:08x}\n", crc32c::crc32c(line.as_bytes()))
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let pointer = match text.lines().nth(1)?.split_once(' ') {
-            None => Self::Creating,
-            Some((_, number)) => Self::Ready(number.parse().ok()?),
+        let words: Vec<&str> = text.lines().nth(1)?.split(' ').collect();
+        let pointer = match words[..] {
+            ["ready", number, flushed] => {
+                let (number, flushed) = (number.parse().ok()?, flushed.parse().ok()?);
+                Self::Ready(Current { number, flushed })
+            }
+            _ => Self::Creating,
         };
         // Only the exact text counts, checksum included.
         (pointer.text() == text).then_some(pointer)
@@ -123,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_pointer_reads_back_and_every_flipped_bit_is_found() {
-        for pointer in [Pointer::Creating, Pointer::Ready(0), Pointer::Ready(17)] {
+        let ready = |number, flushed| Pointer::Ready(Current { number, flushed });
+        for pointer in [Pointer::Creating, ready(0, 0), ready(17, 1_234)] {
             let text = pointer.text().into_bytes();
             assert_eq!(Pointer::parse(&text), Some(pointer));
             for bit in 0..text.len() * 8 {

@@ -47,6 +47,8 @@ pub struct RocksStore {
     current: RwLock<Current>,
     /// Held by commits and by the moment of an import at which generations change.
     writing: Mutex<()>,
+    /// Held by whoever writes the pointer; taken before `writing`.
+    pointing: Mutex<()>,
     /// Set when a write or flush failed; nothing is written any more.
     poisoned: AtomicBool,
 }
@@ -61,6 +63,14 @@ struct Current {
 #[derive(Debug, thiserror::Error)]
 #[error("an earlier write or flush failed; reopen the store")]
 struct Poisoned;
+
+/// Entries are missing that were flushed.
+#[derive(Debug, thiserror::Error)]
+#[error("entries up to {flushed} were flushed, and only those up to {found} are there")]
+struct Lost {
+    flushed: u64,
+    found: u64,
+}
 
 /// The steps of an import, between any two of which a crash must do no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,18 +91,20 @@ impl RocksStore {
     pub fn open(root: &Path, options: OpenOptions) -> Result<Self, StoreError> {
         let failed = |source| StoreError::File { path: root.to_path_buf(), source };
         durable::create_dir_all(root).map_err(failed)?;
-        let number = match Pointer::read(root)? {
-            Some(Pointer::Ready(number)) => number,
+        let pointer::Current { number, flushed } = match Pointer::read(root)? {
+            Some(Pointer::Ready(current)) => current,
             Some(Pointer::Creating) | None => create(root, &options)?,
         };
         pointer::remove_others(root, Some(number))?;
         let dir = pointer::directory(root, number);
         let generation = Arc::new(Generation::open(&dir, Mode::Existing, &options)?);
+        check_flushed(&generation, flushed)?;
         Ok(Self {
             root: root.to_path_buf(),
             options,
             current: RwLock::new(Current { number, generation }),
             writing: Mutex::new(()),
+            pointing: Mutex::new(()),
             poisoned: AtomicBool::new(false),
         })
     }
@@ -103,6 +115,7 @@ impl RocksStore {
         source: &mut dyn Read,
         step: &mut dyn FnMut(ImportStep),
     ) -> Result<SnapshotMeta, StoreError> {
+        let _pointing = self.pointing.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.current().number + 1;
         pointer::remove(&self.root, number)?;
         step(ImportStep::Begun);
@@ -119,7 +132,8 @@ impl RocksStore {
         let failed = |source| StoreError::File { path: self.root.clone(), source };
         durable::sync_dir(&self.root).map_err(failed)?;
         let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        Pointer::Ready(number).write(&self.root)?;
+        let flushed = index_of(meta.applied);
+        Pointer::Ready(pointer::Current { number, flushed }).write(&self.root)?;
         step(ImportStep::Pointed);
         let next = Current { number, generation: Arc::new(generation) };
         let before = {
@@ -160,7 +174,8 @@ impl RocksStore {
         let membership = meta.membership.clone();
         let raft = RaftRecord { applied: meta.applied, membership };
         generation.commit(rows, raft, meta.digest)?;
-        generation.flush()?;
+        let flushed = generation.flush()?;
+        generation.state().durable = flushed;
         step(ImportStep::Written);
         let found = recompute(&generation)?;
         if found != meta.digest {
@@ -176,6 +191,17 @@ impl RocksStore {
 
     fn generation(&self) -> Arc<Generation> {
         self.current().generation
+    }
+
+    fn flush_current(&self) -> Result<Option<AppliedEntry>, StoreError> {
+        // An import must not change generations between the flush and the pointer.
+        let _pointing = self.pointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Current { number, generation } = self.current();
+        let applied = generation.flush()?;
+        let flushed = index_of(applied);
+        Pointer::Ready(pointer::Current { number, flushed }).write(&self.root)?;
+        generation.state().durable = applied;
+        Ok(applied)
     }
 
     fn check_writable(&self) -> Result<(), StoreError> {
@@ -194,15 +220,30 @@ impl RocksStore {
 }
 
 /// Creates the first generation. A crash in between leaves a pointer that says so.
-fn create(root: &Path, options: &OpenOptions) -> Result<u64, StoreError> {
+fn create(root: &Path, options: &OpenOptions) -> Result<pointer::Current, StoreError> {
     const FIRST: u64 = 1;
     Pointer::Creating.write(root)?;
     pointer::remove_others(root, None)?;
     drop(Generation::open(&pointer::directory(root, FIRST), Mode::Create, options)?);
     let failed = |source| StoreError::File { path: root.to_path_buf(), source };
     durable::sync_dir(root).map_err(failed)?;
-    Pointer::Ready(FIRST).write(root)?;
-    Ok(FIRST)
+    let current = pointer::Current { number: FIRST, flushed: 0 };
+    Pointer::Ready(current).write(root)?;
+    Ok(current)
+}
+
+/// Refuses a generation that is older than what a flush promised.
+fn check_flushed(generation: &Generation, flushed: u64) -> Result<(), StoreError> {
+    let found = index_of(generation.state().raft.applied);
+    if flushed <= found {
+        return Ok(());
+    }
+    let source = Box::new(Lost { flushed, found });
+    Err(StoreError::Corrupt { path: generation.dir().to_path_buf(), source })
+}
+
+fn index_of(applied: Option<AppliedEntry>) -> u64 {
+    applied.map_or(0, |applied| applied.index.0)
 }
 
 fn recompute(generation: &Generation) -> Result<StateDigest, StoreError> {
@@ -266,7 +307,7 @@ impl MetaStore for RocksStore {
 
     fn flush(&self) -> Result<Option<AppliedEntry>, StoreError> {
         self.check_writable()?;
-        let flushed = self.generation().flush();
+        let flushed = self.flush_current();
         self.poison_on_error(flushed)
     }
 
