@@ -1,0 +1,138 @@
+//! Bytes are a function of rows and recipe: in one process, in two, and in the next release.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use alluvium_parquet::{
+    Codec, ParquetTableWriter, Projection, Recipe, WrittenFile, read_file, row_hash_sum, verify,
+};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use proptest::prelude::*;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::rows::{disguised, random};
+
+fn recipe(codec: Codec) -> Recipe {
+    Recipe { writer_version: 1, codec, row_group_rows: 5_000 }
+}
+
+fn write(batches: &[RecordBatch], like: &RecordBatch, recipe: &Recipe) -> WrittenFile {
+    ParquetTableWriter::write_all(&like.schema(), recipe, batches).expect("write")
+}
+
+const CODECS: [Codec; 4] =
+    [Codec::Uncompressed, Codec::Snappy, Codec::Zstd { level: 3 }, Codec::Lz4Raw];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10))]
+    #[test]
+    fn rows_leave_the_same_bytes_however_they_were_batched_and_encoded(
+        seed in any::<u64>(), rows in prop_oneof![0_usize..100, 16_300_usize..19_000], codec in 0_usize..4,
+    ) {
+        let batch = random(seed, rows);
+        let recipe = recipe(CODECS[codec]);
+        let whole = write(std::slice::from_ref(&batch), &batch, &recipe);
+        let parts = write(&disguised(seed, &batch), &batch, &recipe);
+        prop_assert_eq!(xxh3_128(&whole.bytes), xxh3_128(&parts.bytes));
+        prop_assert_eq!(whole.rows, rows as u64);
+        prop_assert_eq!(format!("{:?}", whole.stats), format!("{:?}", parts.stats));
+    }
+}
+
+#[test]
+fn museum_m01_every_row_of_many_batches_is_read_back_and_there_is_one_footer() {
+    let batch = random(5, 20_000);
+    let file = write(&disguised(9, &batch), &batch, &recipe(Codec::Zstd { level: 1 }));
+    let read = read_file(file.bytes.clone(), &Projection::All).expect("read");
+    let read = concat_batches(&read[0].schema(), &read).expect("one batch");
+    assert_eq!(read.columns(), batch.columns());
+    assert_eq!(read.schema().fields(), batch.schema().fields());
+    let verified = verify(file.bytes.clone(), 20_000).expect("verify");
+    assert_eq!(verified.hash_sum, row_hash_sum(&batch).expect("hash"));
+    assert_eq!(&file.bytes[..4], b"PAR1");
+    let tail = file.bytes.len() - 8;
+    let footer = u32::from_le_bytes(file.bytes[tail..tail + 4].try_into().expect("four bytes"));
+    assert!((footer as usize) < tail, "the footer's length leaves no room for data");
+}
+
+#[test]
+fn the_bytes_of_a_small_file_are_pinned() {
+    // A new hash means that old replicas and new ones would write different files: a new writer version.
+    let batch = random(1, 3_000);
+    let hash = |codec| {
+        format!(
+            "{:032x}",
+            xxh3_128(&write(std::slice::from_ref(&batch), &batch, &recipe(codec)).bytes)
+        )
+    };
+    let found = CODECS.map(hash);
+    assert_eq!(found, GOLDEN);
+}
+
+const GOLDEN: [&str; 4] = [
+    "c63c3e9c36595d797f8a18e358574d79",
+    "3f5afe0bf572615b0bf364f52ba74d3c",
+    "1287b027a2cfa877fa3cb9cfd37d4c19",
+    "1b3d482edd4c47ef86deb095bde44e3c",
+];
+
+const CHILD_PATH: &str = "ALLUVIUM_PARQUET_CHILD";
+
+#[test]
+fn two_processes_with_other_thread_counts_write_the_same_bytes() {
+    let write_one = || {
+        let batch = random(77, 20_000);
+        write(&disguised(u64::from(std::process::id()), &batch), &batch, &Recipe::standard()).bytes
+    };
+    if let Some(path) = std::env::var_os(CHILD_PATH) {
+        alluvium_stdx::durable::write(&PathBuf::from(path), &write_one()).expect("write");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let hash_of_child = |threads: &str| {
+        let path = dir.path().join(threads);
+        let test = "determinism::two_processes_with_other_thread_counts_write_the_same_bytes";
+        let status = Command::new(std::env::current_exe().expect("own path"))
+            .args(["--exact", test])
+            .env(CHILD_PATH, &path)
+            .envs([("RAYON_NUM_THREADS", threads), ("TOKIO_WORKER_THREADS", threads)])
+            .output()
+            .expect("child");
+        assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stdout));
+        xxh3_128(&std::fs::read(path).expect("the child's file"))
+    };
+    let expected = xxh3_128(&write_one());
+    assert_eq!([hash_of_child("1"), hash_of_child("7")], [expected, expected]);
+}
+
+#[test]
+fn the_footer_names_the_writer_version_and_the_codec_and_no_time() {
+    use parquet::basic::Compression;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    let batch = random(3, 2_000);
+    let file = write(std::slice::from_ref(&batch), &batch, &Recipe::standard());
+    let reader = SerializedFileReader::new(file.bytes).expect("open");
+    let metadata = reader.metadata();
+    assert_eq!(metadata.file_metadata().created_by(), Some("alluvium writer version 1"));
+    let keys: Vec<&str> = metadata
+        .file_metadata()
+        .key_value_metadata()
+        .expect("the arrow schema")
+        .iter()
+        .map(|kv| kv.key.as_str())
+        .collect();
+    assert_eq!(keys, ["ARROW:schema"]);
+    // Museum M2: a file whose codec was forgotten grew threefold.
+    for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+        assert!(matches!(column.compression(), Compression::ZSTD(_)), "{:?}", column.column_path());
+    }
+    let ids: Vec<i32> = metadata
+        .file_metadata()
+        .schema()
+        .get_fields()
+        .iter()
+        .map(|field| field.get_basic_info().id())
+        .collect();
+    assert_eq!(ids[..3], [1, 2, 3]);
+}
