@@ -2,6 +2,9 @@
 //!
 //! Running over the end is a bug of the format's own code, never of the input: buffers have constant size.
 
+/// As many zeros as the largest header has bytes.
+static ZEROS: [u8; 4096] = [0; 4096];
+
 /// Writes fields in order.
 pub(crate) struct FieldWriter<'a> {
     rest: &'a mut [u8],
@@ -90,6 +93,7 @@ impl<'a> FieldReader<'a> {
         let count = self.rest.len().checked_sub(keep).expect("the layout leaves room");
         let (now, later) = self.rest.split_at(count);
         self.rest = later;
-        now.iter().all(|&byte| byte == 0)
+        // One comparison instead of a loop: a segment header has 4,000 such bytes, and tests run unoptimized.
+        ZEROS.get(..count).is_some_and(|zeros| zeros == now)
     }
 }

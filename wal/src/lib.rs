@@ -11,6 +11,7 @@ mod fields;
 mod handle;
 mod ids;
 mod index;
+pub mod inspect;
 pub mod limits;
 #[cfg(test)]
 mod model;
@@ -40,3 +41,6 @@ pub use crate::service::WalService;
 pub use crate::shared::Callback;
 pub use crate::storage::fs::FsStorage;
 pub use crate::storage::{Access, Storage, StorageFile};
+
+#[cfg(test)]
+pub(crate) use crate::model::records as model_records;

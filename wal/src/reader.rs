@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::{Error, IoOperation, Reason};
-use crate::ids::{Lsn, StreamId};
+use crate::ids::{Lsn, SegmentSeq, StreamId};
 use crate::index::At;
 use crate::limits;
 use crate::number::{sum, u64_of, usize_of};
@@ -117,6 +117,20 @@ impl Reader {
             }
             // The entry was purged and its segment recycled while it was read: look again.
         }
+    }
+
+    /// Returns all segments, oldest first.
+    pub(crate) fn segments(&self) -> Result<Vec<(SegmentSeq, OpenSegment)>, Error> {
+        let shared = self.gate.lock();
+        shared.alive()?;
+        Ok(shared.segments.iter().map(|(&seq, segment)| (seq, segment.clone())).collect())
+    }
+
+    /// Says whether a segment still belongs to the log, in the same life.
+    pub(crate) fn has_segment(&self, seq: SegmentSeq, life: u64) -> Result<bool, Error> {
+        let shared = self.gate.lock();
+        shared.alive()?;
+        Ok(shared.segments.get(&seq).is_some_and(|segment| segment.life == life))
     }
 
     fn find(&self, stream: StreamId, index: u64) -> Result<Found, Error> {

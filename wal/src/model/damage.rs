@@ -15,7 +15,7 @@ pub(super) enum Expect {
 }
 
 /// Returns the places of the records of a segment: offset and length.
-pub(super) fn records(content: &[u8]) -> Vec<(usize, usize)> {
+pub(crate) fn records(content: &[u8]) -> Vec<(usize, usize)> {
     let mut places = Vec::new();
     let mut offset = 4096;
     let mut lsn = None;

@@ -8,3 +8,5 @@ mod damage;
 mod oracle;
 mod run;
 mod tests;
+
+pub(crate) use damage::records;

@@ -3,8 +3,8 @@
 use super::run::{Tally, Violation, run};
 use crate::planted::Planted;
 
-const SEEDS_DEFAULT: u64 = 150;
-const SHARDS: u64 = 4;
+const SEEDS_DEFAULT: u64 = 125;
+const SHARDS: u64 = 8;
 
 fn seeds() -> u64 {
     let wanted = std::env::var("ALLUVIUM_SEEDS").ok();
@@ -49,6 +49,26 @@ fn the_log_keeps_its_promises_under_faults_shard_2() {
 #[test]
 fn the_log_keeps_its_promises_under_faults_shard_3() {
     check_shard(3);
+}
+
+#[test]
+fn the_log_keeps_its_promises_under_faults_shard_4() {
+    check_shard(4);
+}
+
+#[test]
+fn the_log_keeps_its_promises_under_faults_shard_5() {
+    check_shard(5);
+}
+
+#[test]
+fn the_log_keeps_its_promises_under_faults_shard_6() {
+    check_shard(6);
+}
+
+#[test]
+fn the_log_keeps_its_promises_under_faults_shard_7() {
+    check_shard(7);
 }
 
 #[test]

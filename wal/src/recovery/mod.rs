@@ -382,4 +382,4 @@ fn shared_of(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

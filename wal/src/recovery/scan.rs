@@ -140,6 +140,13 @@ impl Cursor {
         Ok(found)
     }
 
+    /// Goes on behind damage, at a header that [`Cursor::headers_behind`] returned.
+    pub(crate) fn jump(&mut self, offset: u64, header: &Header) {
+        assert!(self.offset < offset, "a cursor moves forward");
+        self.offset = offset;
+        self.chain = ChainEnd { lsn: Lsn(header.lsn.0.saturating_sub(1)), hash: header.prev_hash };
+    }
+
     /// Returns the position that the next record has.
     pub(crate) fn next_lsn(&self) -> Lsn {
         self.chain.lsn.next()

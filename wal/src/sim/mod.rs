@@ -194,7 +194,8 @@ impl StorageFile for SimFile {
         if self.access == Access::Read {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let mut bytes = Vec::new();
+        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
         let mut disk = self.disk()?;
         disk.write(self.number, offset, &bytes)?;
         match self.access {
