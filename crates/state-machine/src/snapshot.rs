@@ -283,3 +283,6 @@ fn is_sealed(header: &[u8; HEADER_BYTES]) -> bool {
 fn four(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,3 +143,11 @@ fn blank_entries_and_memberships_move_the_applied_index_alone() {
     assert_eq!(store.raft().applied, Some(entry_id(LogIndex(2))));
     assert_eq!(store.raft().membership, b"three");
 }
+
+/// Pins commands, records, keys and the digest at once: if it changes, nodes of two versions differ.
+#[test]
+fn the_digest_of_a_kept_sequence_is_pinned() {
+    let (machine, _, _) = record(1, 400);
+    let expect = "36e7bd628b11a4c636c827fb7aa7aed87c0e2328260edc59b57a64e57d7a1a42";
+    assert_eq!(machine.digest().to_string(), expect);
+}
