@@ -49,11 +49,8 @@ pub(crate) struct State {
     pub(crate) durable: Option<AppliedEntry>,
 }
 
-#[derive(bincode::Encode, bincode::Decode)]
-struct StateRecord {
-    raft: RaftRecord,
-    digest: StateDigest,
-}
+/// What is stored under [`layout::META_STATE`].
+type StateRecord = (RaftRecord, StateDigest);
 
 /// What is found in a damaged database.
 #[derive(Debug, thiserror::Error)]
@@ -102,9 +99,9 @@ impl Generation {
         }
         let record = self.meta(layout::META_STATE)?.ok_or_else(|| missing("the state"))?;
         let record: StateRecord = codec::decode(&record).map_err(|source| self.corrupt(source))?;
-        let durable = record.raft.applied;
-        let state = State { raft: record.raft, digest: record.digest, durable };
-        self.state = Mutex::new(state);
+        let (raft, digest) = record;
+        let durable = raft.applied;
+        self.state = Mutex::new(State { raft, digest, durable });
         Ok(())
     }
 
@@ -145,8 +142,8 @@ impl Generation {
         raft: &RaftRecord,
         digest: StateDigest,
     ) -> Result<(), StoreError> {
-        let record = StateRecord { raft: raft.clone(), digest };
-        let record = codec::encode(&record).expect("a membership came in an entry's header");
+        let record =
+            codec::encode(&(raft, digest)).expect("a membership came in an entry's header");
         batch.put(layout::META_STATE, record);
         let mut options = WriteOptions::default();
         options.disable_wal(true);
@@ -174,7 +171,7 @@ impl Generation {
     pub(crate) fn for_each_version(
         &self,
         row: &mut VersionSink<'_>,
-    ) -> Result<(RaftRecord, StateDigest), StoreError> {
+    ) -> Result<StateRecord, StoreError> {
         let snapshot = self.db.snapshot();
         let mut options = read_options();
         options.fill_cache(false);
@@ -196,9 +193,7 @@ impl Generation {
         let record = snapshot.get_opt(layout::META_STATE, read_options());
         let record = record.map_err(|error| self.read_error(error))?;
         let missing = || self.corrupt(Damage::Missing { what: "the state" });
-        let record: StateRecord =
-            codec::decode(&record.ok_or_else(missing)?).map_err(|source| self.corrupt(source))?;
-        Ok((record.raft, record.digest))
+        codec::decode(&record.ok_or_else(missing)?).map_err(|source| self.corrupt(source))
     }
 
     fn parse<'v>(

@@ -78,9 +78,10 @@ pub(crate) fn parse(stored: &[u8]) -> Option<VersionKey> {
 
 /// Returns the stored value of a version; none is a deletion marker.
 pub(crate) fn stored_value(value: Option<&[u8]>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1 + value.map_or(0, <[u8]>::len));
-    out.push(u8::from(value.is_some()));
-    out.extend_from_slice(value.unwrap_or_default());
+    let Some(value) = value else { return vec![0] };
+    let mut out = Vec::with_capacity(1 + value.len());
+    out.push(1);
+    out.extend_from_slice(value);
     out
 }
 
