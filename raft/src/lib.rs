@@ -1,1 +1,42 @@
-//! Placeholder header, replaced as the crate is written.
+//! Consensus: openraft on our log and our state machine.
+//!
+//! Guarantees: an answered proposal is synced on a quorum and applied once; a restart continues where the disk
+//! says, or refuses; a fault of the disk ends the node and is told by its cause.
+//!
+//! Does not: interpret commands, open files of the log or the store, speak a network protocol.
+//!
+//! Reading order: `type_config`, `frame` and `encoding` (what travels), `log_store` (the log on the WAL), `applier`
+//! and `snapshots` (the state), `recovery` (what a start checks), `node` and `log_access` (what the engine calls),
+//! `network` (the seam to peers).
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod applier;
+mod config;
+mod encoding;
+mod error;
+mod frame;
+mod health;
+pub mod limits;
+mod log_access;
+mod log_store;
+mod network;
+mod node;
+mod recovery;
+mod snapshots;
+mod status;
+#[cfg(test)]
+mod support;
+mod thread;
+mod type_config;
+
+pub use applier::{AppliedState, EffectSender};
+pub use config::{RaftConfig, Timings};
+pub use error::{EntryFault, Error, Fault, LeaderHint};
+pub use frame::Frame;
+pub use network::{NoPeers, PeerNetwork};
+pub use node::RaftNode;
+pub use snapshots::SnapshotFile;
+pub use status::{LogBounds, Role, Status};
+pub use type_config::{Address, LogId, Membership, RaftEntry, Runtime, TypeConfig, Vote};

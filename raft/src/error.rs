@@ -1,0 +1,223 @@
+//! What can go wrong in consensus, and what each means for the caller.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use alluvium_state_machine::{StoreError, ViewError};
+use alluvium_types::LogIndex;
+
+/// A node that leads: where to send the request instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderHint {
+    /// Its id.
+    pub node: u64,
+    /// Its peer address.
+    pub address: String,
+}
+
+/// An error of a Raft node.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another node leads. Nothing was proposed: ask it.
+    #[error("node {} leads, not this one", .hint.node)]
+    NotLeader {
+        /// The leader.
+        hint: LeaderHint,
+    },
+    /// No leader is known, or no quorum answers. Nothing was proposed: try again.
+    #[error("no leader with a quorum is known")]
+    Unavailable,
+    /// The proposal may have taken effect, or may yet. Retry with the same session and sequence.
+    #[error("the proposal's outcome is unknown")]
+    Ambiguous,
+    /// A fault of this node's disk or state is final. Nothing was proposed: stop the process.
+    #[error("this node stopped on a fault")]
+    Poisoned {
+        /// The fault.
+        #[source]
+        fault: Arc<Fault>,
+    },
+    /// The node was shut down. Nothing was proposed.
+    #[error("this node was shut down")]
+    Shutdown,
+    /// The entry is no command: only Raft itself writes the other kinds.
+    #[error("only commands may be proposed")]
+    NotACommand,
+    /// The log does not hold this index: it is purged, or not yet written.
+    #[error("the log does not hold index {index}")]
+    NotInLog {
+        /// The index.
+        index: LogIndex,
+    },
+    /// The log could not be read. Another node may have the entry.
+    #[error("read the log")]
+    ReadLog {
+        /// Why.
+        #[source]
+        source: alluvium_wal::Error,
+    },
+    /// An entry in the log is not one that this program reads.
+    #[error("read entry {index}")]
+    ReadEntry {
+        /// The entry.
+        index: LogIndex,
+        /// Why.
+        #[source]
+        source: EntryFault,
+    },
+    /// The node belongs to a cluster already, and not alone.
+    #[error("this node is a member of another cluster than one of itself")]
+    OtherMembership,
+    /// The configuration cannot work.
+    #[error("illegal configuration: {reason}")]
+    Config {
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+/// A fault of this node that ends it. The log and its peers are right; this copy cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The WAL failed.
+    #[error("the log failed")]
+    Log(#[source] alluvium_wal::Error),
+    /// An entry in the log cannot be read or understood. It is never skipped.
+    #[error("entry {index} cannot be read")]
+    Entry {
+        /// Its index.
+        index: LogIndex,
+        /// Why.
+        #[source]
+        source: EntryFault,
+    },
+    /// A slot of the WAL does not decode.
+    #[error("the {slot} in the log cannot be read")]
+    Slot {
+        /// Which.
+        slot: &'static str,
+        /// Why.
+        #[source]
+        source: EntryFault,
+    },
+    /// An entry could not be applied.
+    #[error("a batch that starts at entry {index} cannot be applied")]
+    Apply {
+        /// The first entry of the batch.
+        index: LogIndex,
+        /// Why.
+        #[source]
+        source: ViewError,
+    },
+    /// An invariant did not hold while a batch was applied: a bug, and the entries to look at.
+    #[error("applying a batch that starts at entry {index} panicked")]
+    ApplyPanicked {
+        /// The first entry of the batch.
+        index: LogIndex,
+    },
+    /// A command stands where the cluster's first membership belongs.
+    #[error("entry 0 holds a command, not the cluster's first membership")]
+    CommandAtZero,
+    /// The store of metadata failed.
+    #[error("the metadata store failed")]
+    Store(#[source] StoreError),
+    /// The membership in the store does not decode.
+    #[error("the membership in the metadata store cannot be read")]
+    StoredMembership {
+        /// Why.
+        #[source]
+        source: EntryFault,
+    },
+    /// The membership in a snapshot does not decode.
+    #[error("the membership in snapshot {path} cannot be read", path = .path.display())]
+    Membership {
+        /// The snapshot.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: EntryFault,
+    },
+    /// A snapshot file could not be written or read.
+    #[error("snapshot file {path}", path = .path.display())]
+    SnapshotFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A snapshot does not end where it was said to.
+    #[error("snapshot {path} ends at another entry than announced", path = .path.display())]
+    SnapshotMismatch {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The state lacks entries that the log no longer has, and no snapshot has them. Reinstall from a peer.
+    #[error("the state ends at {applied}, the log begins behind {purged}, and no snapshot bridges them")]
+    HistoryMissing {
+        /// The last entry in the state.
+        applied: LogIndex,
+        /// The last entry that the log purged.
+        purged: LogIndex,
+    },
+    /// The state is ahead of the log, and no snapshot explains it: the log lost entries that it acknowledged.
+    #[error("the log ends at {end}, but the state at {applied}: the log lost entries")]
+    LogBehindState {
+        /// The last entry of the log.
+        end: LogIndex,
+        /// The last entry in the state.
+        applied: LogIndex,
+    },
+    /// Log and state have different entries at one index.
+    #[error("log and state hold different entries at {index}")]
+    HistoryConflict {
+        /// The index.
+        index: LogIndex,
+    },
+    /// A thread could not be started.
+    #[error("start thread {name}")]
+    Thread {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread panicked: an invariant did not hold.
+    #[error("thread {name} panicked")]
+    ThreadPanicked {
+        /// Its name.
+        name: &'static str,
+    },
+    /// openraft stopped: an invariant of its own did not hold.
+    #[error("consensus stopped: {reason}")]
+    Consensus {
+        /// What it said.
+        reason: Box<str>,
+    },
+}
+
+/// Why bytes are not an entry, a vote or a membership.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryFault {
+    /// The frame is damaged or newer than this program.
+    #[error(transparent)]
+    Frame(#[from] alluvium_types::Error),
+    /// The value was written by a newer program.
+    #[error("it has version {found}, this program reads up to {supported}")]
+    Version {
+        /// The version found.
+        found: u16,
+        /// The newest that this program reads.
+        supported: u16,
+    },
+    /// The value ends before its version.
+    #[error("it is too short for a version")]
+    Short,
+    /// A membership without a quorum, or with a voter that has no address.
+    #[error("it names no quorum, or a voter without an address")]
+    Membership,
+}

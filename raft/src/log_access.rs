@@ -1,0 +1,127 @@
+//! What the engine reads of the log, and when it lets the log go.
+//!
+//! Deltas are read from here, so a purge has three bounds: the snapshot, the store's durability and the caller's.
+//! It must not write entries. Invariant: nothing is purged that a restart could need.
+
+use std::ops::Range;
+
+use openraft::RaftMetrics;
+
+use alluvium_types::{Entry, LogIndex};
+
+use crate::encoding::log_id_of_applied;
+use crate::error::Error;
+use crate::frame::Frame;
+use crate::limits;
+use crate::log_store::STREAM;
+use crate::node::RaftNode;
+use crate::status::{LogBounds, committed};
+use crate::type_config::TypeConfig;
+
+impl RaftNode {
+    /// Returns an entry of the log. One above the committed index may yet be replaced.
+    ///
+    /// # Errors
+    /// [`Error::NotInLog`]; [`Error::ReadLog`] and [`Error::ReadEntry`] when it is damaged: ask another node.
+    pub fn log_entry(&self, index: LogIndex) -> Result<Entry, Error> {
+        match self.wal.read_record(STREAM, index.0) {
+            Ok(record) => parse(index, record.payload),
+            Err(alluvium_wal::Error::NotFound { .. }) => Err(Error::NotInLog { index }),
+            Err(source) => Err(Error::ReadLog { source }),
+        }
+    }
+
+    /// Returns the entries of a range that the log holds, as many as fit [`limits::READ_BYTES_MAX`] and at least
+    /// one if there is one. Ask again from behind the last.
+    ///
+    /// # Errors
+    /// As [`RaftNode::log_entry`]; [`Error::NotInLog`] when the range begins before the log does.
+    pub fn log_range(&self, range: Range<LogIndex>) -> Result<Vec<(LogIndex, Entry)>, Error> {
+        let reader = self.wal.reader();
+        let numbers = range.start.0..range.end.0;
+        let records = reader.read_limited(STREAM, numbers, limits::READ_BYTES_MAX);
+        let records = records.map_err(|source| Error::ReadLog { source })?;
+        // A hole at the front would read as "no rows": it is an error.
+        if !range.is_empty() && records.first().is_none_or(|first| first.index != range.start.0) {
+            return Err(Error::NotInLog { index: range.start });
+        }
+        let parse = |record: alluvium_wal::Record| {
+            let index = LogIndex(record.index);
+            Ok((index, parse(index, record.payload)?))
+        };
+        records.into_iter().map(parse).collect()
+    }
+
+    /// Returns what the log holds.
+    ///
+    /// # Errors
+    /// [`Error::ReadLog`] when the log no longer works.
+    pub fn log_bounds(&self) -> Result<LogBounds, Error> {
+        let state = self.wal.state(STREAM).map_err(|source| Error::ReadLog { source })?;
+        Ok(LogBounds {
+            first: state.first_index.map(LogIndex),
+            last: state.last.map(|last| LogIndex(last.index)),
+            committed: committed(&self.metrics()),
+        })
+    }
+
+    /// Takes a snapshot of what is applied now, and waits for it. Returns the last entry in it.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] when it could not be written, which ends the node; [`Error::Shutdown`].
+    pub async fn trigger_snapshot(&self) -> Result<LogIndex, Error> {
+        let Some(applied) = self.store.raft().applied else { return Ok(LogIndex(0)) };
+        let wanted = log_id_of_applied(&applied);
+        // openraft ignores a trigger while a build is under way, and that build may be older: ask until it covers.
+        loop {
+            let have = self.metrics().snapshot;
+            if Some(wanted) <= have {
+                return Ok(LogIndex(have.map_or(0, |id| id.index)));
+            }
+            let triggered = self.raft.trigger().snapshot().await;
+            triggered.map_err(|fatal| self.stopped_error(&fatal))?;
+            let moved = move |metrics: &RaftMetrics<TypeConfig>| have < metrics.snapshot;
+            let wait = self.raft.wait(None);
+            let waited = self.unless_failed(wait.metrics(moved, "a snapshot is built")).await?;
+            waited.map_err(|_stopping| self.why_stopped())?;
+        }
+    }
+
+    /// Lets the log go up to an index, as far as that is safe: never beyond the snapshot less the margin, nor
+    /// beyond what the store made durable. Returns the last purged entry.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] or [`Error::Shutdown`].
+    pub async fn purge(&self, upto: LogIndex) -> Result<Option<LogIndex>, Error> {
+        self.check_running()?;
+        let metrics = self.metrics();
+        let purged = metrics.purged.map(|id| LogIndex(id.index));
+        let Some(bound) = self.purge_bound(upto) else { return Ok(purged) };
+        if Some(bound) <= purged {
+            return Ok(purged);
+        }
+        let triggered = self.raft.trigger().purge_log(bound.0).await;
+        triggered.map_err(|fatal| self.stopped_error(&fatal))?;
+        let gone = move |metrics: &RaftMetrics<TypeConfig>| {
+            Some(bound.0) <= metrics.purged.map(|id| id.index)
+        };
+        let wait = self.raft.wait(None);
+        let waited = self.unless_failed(wait.metrics(gone, "the log is purged")).await?;
+        let metrics = waited.map_err(|_stopping| self.why_stopped())?;
+        Ok(metrics.purged.map(|id| LogIndex(id.index)))
+    }
+
+    fn purge_bound(&self, upto: LogIndex) -> Option<LogIndex> {
+        let snapshot = self.snapshots.current()?.meta.applied?.index;
+        // openraft's view may trail: it purges nothing that its own snapshot does not cover.
+        let known = self.metrics().snapshot.map(|id| LogIndex(id.index))?;
+        let behind_margin = snapshot.min(known).0.checked_sub(self.config.purge_margin)?;
+        let durable = self.store.durable()?.index;
+        Some(upto.min(durable).min(LogIndex(behind_margin)))
+    }
+}
+
+fn parse(index: LogIndex, payload: bytes::Bytes) -> Result<Entry, Error> {
+    let frame = Frame::parse(payload).map_err(|source| Error::ReadEntry { index, source })?;
+    Ok(frame.into_entry())
+}

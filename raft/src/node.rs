@@ -1,0 +1,333 @@
+//! A Raft node: start, propose, read, snapshot, purge, stop.
+//!
+//! The only way from the engine into consensus. It must not interpret commands. Invariant: a proposal that
+//! returned an answer was synced on a quorum and applied here; every other outcome says whether it may have been.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::{Either, select};
+use openraft::errors::{
+    ClientWriteError, Fatal, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
+};
+use openraft::{Raft, RaftMetrics, ReadPolicy};
+use tokio::sync::watch;
+
+use alluvium_state_machine::MetaStore;
+use alluvium_types::{Entry, EntryKind, LogIndex, Response};
+use alluvium_wal::WalHandle;
+
+use crate::applier::{AppliedState, Applier, EffectSender};
+use crate::config::RaftConfig;
+use crate::error::{Error, Fault, LeaderHint};
+use crate::frame::Frame;
+use crate::health::Health;
+use crate::log_store::{LogStore, committed_operation};
+use crate::network::{NoPeers, PeerNetwork};
+use crate::recovery;
+use crate::snapshots::Snapshots;
+use crate::status::Status;
+use crate::thread::on_thread;
+use crate::type_config::{Address, TypeConfig};
+
+/// A running node. Clones are cheap and share it.
+#[derive(Clone)]
+pub struct RaftNode {
+    pub(crate) raft: Raft<TypeConfig, Applier>,
+    pub(crate) wal: WalHandle,
+    pub(crate) store: Arc<dyn MetaStore>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) health: Health,
+    pub(crate) config: Arc<RaftConfig>,
+    applied: watch::Receiver<AppliedState>,
+}
+
+impl std::fmt::Debug for RaftNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RaftNode").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl RaftNode {
+    /// Starts a node that has no peers.
+    ///
+    /// # Errors
+    /// As [`RaftNode::start_with_peers`].
+    pub async fn start(
+        config: RaftConfig,
+        wal: WalHandle,
+        store: Arc<dyn MetaStore>,
+        effects: EffectSender,
+    ) -> Result<Self, Error> {
+        Self::start_with_peers(config, wal, store, effects, NoPeers).await
+    }
+
+    /// Starts a node: restores the state from its snapshot if it trails, checks that the log continues it, and
+    /// applies what is known to be committed.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; [`Error::Poisoned`] when state, snapshots and log do not fit together or cannot be read.
+    pub async fn start_with_peers(
+        config: RaftConfig,
+        wal: WalHandle,
+        store: Arc<dyn MetaStore>,
+        effects: EffectSender,
+        peers: impl PeerNetwork,
+    ) -> Result<Self, Error> {
+        let openraft_config = config.to_openraft()?;
+        let health = Health::new();
+        let poisoned = |fault| Error::Poisoned { fault: health.record(fault) };
+        let prepared = prepare(&config, &wal, &store).await;
+        let snapshots = prepared.map_err(poisoned)?;
+        let log = LogStore::open(wal.clone(), health.clone()).map_err(poisoned)?;
+        let (state, sent) = (Arc::clone(&store), snapshots.clone());
+        let applier = Applier::new(state, sent, effects, health.clone());
+        let applied = applier.applied();
+        let raft = Raft::new(config.node_id, openraft_config, peers, log, applier).await;
+        let raft = raft.map_err(|fatal| poisoned(consensus(&fatal)))?;
+        let config = Arc::new(config);
+        let node = Self { raft, wal, store, snapshots, health, config, applied };
+        node.elect_alone().await?;
+        Ok(node)
+    }
+
+    /// Makes a cluster of this node alone. Does nothing when it is one already.
+    ///
+    /// # Errors
+    /// [`Error::OtherMembership`] when the node belongs to another cluster; [`Error::Poisoned`],
+    /// [`Error::Shutdown`].
+    pub async fn initialize_single(&self) -> Result<(), Error> {
+        let address = Address { peer: self.config.address.clone() };
+        let members = BTreeMap::from([(self.config.node_id, address)]);
+        match self.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => match self.is_alone() {
+                true => Ok(()),
+                false => Err(Error::OtherMembership),
+            },
+            Err(RaftError::APIError(InitializeError::NotInMembers(_))) => {
+                Err(Error::OtherMembership)
+            }
+            Err(RaftError::Fatal(fatal)) => Err(self.stopped_error(&fatal)),
+        }
+    }
+
+    /// Waits until a leader is known and everything that may have been acknowledged before this start is applied.
+    /// Serve nothing before: it could be older than what was served already.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] or [`Error::Shutdown`].
+    pub async fn wait_ready(&self) -> Result<(), Error> {
+        let led = |metrics: &RaftMetrics<TypeConfig>| metrics.current_leader.is_some();
+        let wait = self.raft.wait(None);
+        let led = self.unless_failed(wait.metrics(led, "a leader is known")).await?;
+        led.map_err(|_stopping| self.why_stopped())?;
+        let recovered = self.unless_failed(self.raft.wait_for_recovery(None)).await?;
+        let metrics = recovered.map_err(|_stopping| self.why_stopped())?;
+        self.wait_applied(LogIndex(metrics.last_applied.map_or(0, |id| id.index))).await
+    }
+
+    /// Proposes a command and waits until it is applied here.
+    ///
+    /// # Errors
+    /// Nothing was proposed: [`Error::NotACommand`], [`Error::NotLeader`], [`Error::Unavailable`],
+    /// [`Error::Poisoned`], [`Error::Shutdown`]. The outcome is unknown: [`Error::Ambiguous`].
+    pub async fn propose(&self, entry: Entry) -> Result<Response, Error> {
+        let frame = match entry.kind() {
+            EntryKind::Command => Frame::command(entry),
+            EntryKind::Blank | EntryKind::Membership => return Err(Error::NotACommand),
+        };
+        self.check_running()?;
+        let written = self.unless_failed(self.raft.client_write(frame)).await;
+        match written.map_err(|_fault| Error::Ambiguous)? {
+            Ok(written) => {
+                let response = written.data.expect("a command's entry has an answer");
+                Ok(response)
+            }
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                Err(not_leader(forward))
+            }
+            // From here on the entry may be on a disk.
+            Err(
+                RaftError::APIError(
+                    ClientWriteError::LogEntryDiscarded(_)
+                    | ClientWriteError::ChangeMembershipError(_)
+                    | ClientWriteError::PreconditionFailed(_),
+                )
+                | RaftError::Fatal(_),
+            ) => Err(Error::Ambiguous),
+        }
+    }
+
+    /// Returns an index at which a read sees every write that was acknowledged anywhere before this call. Its
+    /// entries are applied here.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Unavailable`], [`Error::Poisoned`], [`Error::Shutdown`].
+    pub async fn read_index(&self) -> Result<LogIndex, Error> {
+        match self.unless_failed(self.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await? {
+            Ok(read) => {
+                let index = LogIndex(read.log_id().index);
+                self.wait_applied(index).await?;
+                Ok(index)
+            }
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(not_leader(forward))
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(Error::Unavailable)
+            }
+            Err(RaftError::Fatal(fatal)) => Err(self.stopped_error(&fatal)),
+        }
+    }
+
+    /// Returns what was applied last, as it changes.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<AppliedState> {
+        self.applied.clone()
+    }
+
+    /// Waits until an entry is applied here.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] or [`Error::Shutdown`] when it will not be.
+    pub async fn wait_applied(&self, index: LogIndex) -> Result<(), Error> {
+        let mut applied = self.applied.clone();
+        match self.unless_failed(applied.wait_for(|state| index <= state.index)).await? {
+            Ok(_) => Ok(()),
+            Err(_closed) => Err(self.why_stopped()),
+        }
+    }
+
+    /// Returns how the node stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::new(&self.metrics(), self.health.fault())
+    }
+
+    /// Waits until the node stops; returns the fault that ended it, or nothing after a shutdown. After a fault the
+    /// process must end: nothing that it has not acknowledged may be.
+    pub async fn stopped(&self) -> Option<Arc<Fault>> {
+        let over = |metrics: &RaftMetrics<TypeConfig>| metrics.running_state.is_err();
+        let wait = self.raft.wait(None);
+        let over = std::pin::pin!(wait.metrics(over, "the node stops"));
+        let failed = std::pin::pin!(self.health.failed());
+        drop(select(over, failed).await);
+        match self.why_stopped() {
+            Error::Poisoned { fault } => Some(fault),
+            _shutdown => None,
+        }
+    }
+
+    /// Stops the node, and makes what it applied durable.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] when a fault had ended it, or ends it now.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        let committed = self.metrics().local_committed;
+        drop(self.raft.shutdown().await);
+        if let Some(fault) = self.health.fault() {
+            return Err(Error::Poisoned { fault });
+        }
+        if let Some(committed) = committed {
+            let written = self.wal.append_durable(vec![committed_operation(&committed)]).await;
+            written.map_err(|error| self.poison(Fault::Log(error)))?;
+        }
+        let store = Arc::clone(&self.store);
+        let flushed = on_thread("store-flush", move || store.flush().map_err(Fault::Store)).await;
+        flushed.map(drop).map_err(|fault| self.poison(fault))
+    }
+
+    pub(crate) fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        use openraft::async_runtime::watch::WatchReceiver;
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    pub(crate) fn check_running(&self) -> Result<(), Error> {
+        if let Some(fault) = self.health.fault() {
+            return Err(Error::Poisoned { fault });
+        }
+        match &self.metrics().running_state {
+            Ok(()) => Ok(()),
+            Err(fatal) => Err(self.stopped_error(fatal)),
+        }
+    }
+
+    /// Waits for openraft, or for a fault that it may never hear of.
+    pub(crate) async fn unless_failed<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        let (work, failed) = (std::pin::pin!(work), std::pin::pin!(self.health.failed()));
+        match select(work, failed).await {
+            Either::Left((done, _)) => Ok(done),
+            Either::Right((fault, _)) => Err(Error::Poisoned { fault }),
+        }
+    }
+
+    pub(crate) fn poison(&self, fault: Fault) -> Error {
+        Error::Poisoned { fault: self.health.record(fault) }
+    }
+
+    /// Says why openraft no longer works.
+    pub(crate) fn stopped_error(&self, fatal: &Fatal<TypeConfig>) -> Error {
+        match fatal {
+            Fatal::Stopped => match self.health.fault() {
+                Some(fault) => Error::Poisoned { fault },
+                None => Error::Shutdown,
+            },
+            // Recorded unless it follows from a fault of ours, which then is the one to tell.
+            Fatal::StorageError(_) | Fatal::Panicked => self.poison(consensus(fatal)),
+        }
+    }
+
+    pub(crate) fn why_stopped(&self) -> Error {
+        match &self.metrics().running_state {
+            Err(fatal) => self.stopped_error(fatal),
+            Ok(()) => self.stopped_error(&Fatal::Stopped),
+        }
+    }
+
+    fn is_alone(&self) -> bool {
+        let metrics = self.metrics();
+        let voters = metrics.membership_config.membership().voter_ids();
+        voters.eq([self.config.node_id])
+    }
+
+    /// A cluster of one need not wait for an election timeout: nobody else could win.
+    async fn elect_alone(&self) -> Result<(), Error> {
+        if !self.is_alone() {
+            return Ok(());
+        }
+        let elected = self.raft.trigger().elect(false).await;
+        elected.map_err(|fatal| self.stopped_error(&fatal))
+    }
+}
+
+/// Opens the snapshots and brings the state in line with them and the log.
+async fn prepare(
+    config: &RaftConfig,
+    wal: &WalHandle,
+    store: &Arc<dyn MetaStore>,
+) -> Result<Snapshots, Fault> {
+    let (dir, wal, store) = (config.snapshots_dir.clone(), wal.clone(), Arc::clone(store));
+    on_thread("raft-recover", move || {
+        let snapshots = Snapshots::open(&dir)?;
+        recovery::reconcile(store.as_ref(), &snapshots, &wal)?;
+        Ok(snapshots)
+    })
+    .await
+}
+
+fn consensus(fatal: &Fatal<TypeConfig>) -> Fault {
+    Fault::Consensus { reason: fatal.to_string().into_boxed_str() }
+}
+
+fn not_leader(forward: ForwardToLeader<TypeConfig>) -> Error {
+    match (forward.leader_id, forward.leader_node) {
+        (Some(node), Some(address)) => {
+            Error::NotLeader { hint: LeaderHint { node, address: address.peer } }
+        }
+        (Some(_), None) | (None, _) => Error::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! The snapshot files of a node: written whole or not at all, verified before anyone believes them.
+//!
+//! A file is named after the last entry in it and holds a snapshot stream of the state machine. It must not apply
+//! anything. Invariant: a file under its final name was complete and synced; `current` was read back and verified.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alluvium_state_machine::{MetaStore, SnapshotMeta, SnapshotReader};
+use alluvium_stdx::durable;
+
+use crate::encoding::{decode_stored_membership, log_id_of_applied};
+use crate::error::Fault;
+use crate::limits;
+use crate::type_config::{LogId, SnapshotMeta as RaftSnapshotMeta};
+
+const SUFFIX: &str = ".alvs";
+const BUILDING: &str = "building.tmp";
+const ADOPTING: &str = "adopting.tmp";
+/// What a damaged snapshot is renamed to: kept for whoever asks why, never read again.
+const DAMAGED: &str = "damaged";
+
+/// A snapshot in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// A verified snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct Current {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) file: SnapshotFile,
+}
+
+/// The directory of snapshots. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshots {
+    dir: PathBuf,
+    /// Shared by the builder, which openraft runs beside apply, and by those who send the snapshot.
+    current: Arc<Mutex<Option<Current>>>,
+}
+
+impl Snapshots {
+    /// Opens the directory: drops unfinished files and verifies the newest snapshot, falling back to the one before.
+    pub(crate) fn open(dir: &Path) -> Result<Self, Fault> {
+        durable::create_dir_all(dir).map_err(|source| file_fault(dir, source))?;
+        let mut names = list(dir)?;
+        for name in names.extract_if(.., |name| name.ends_with(".tmp")) {
+            let path = dir.join(name);
+            durable::remove_file(&path).map_err(|source| file_fault(&path, source))?;
+        }
+        names.retain(|name| name.ends_with(SUFFIX));
+        names.sort();
+        let mut current = None;
+        for name in names.into_iter().rev() {
+            if current.is_some() {
+                break;
+            }
+            current = verified_or_set_aside(&dir.join(name))?;
+        }
+        Ok(Self { dir: dir.to_path_buf(), current: Arc::new(Mutex::new(current)) })
+    }
+
+    /// Returns the newest verified snapshot.
+    pub(crate) fn current(&self) -> Option<Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes the state of `store` as a snapshot and makes it the current one.
+    pub(crate) fn build(&self, store: &dyn MetaStore) -> Result<Current, Fault> {
+        // Flushed first, so that the log behind the snapshot may go as soon as it stands.
+        store.flush().map_err(Fault::Store)?;
+        let path = self.dir.join(BUILDING);
+        let failed = |source| file_fault(&path, source);
+        let mut sink = BufWriter::new(File::create(&path).map_err(failed)?);
+        let meta = store.export(&mut sink).map_err(Fault::Store)?;
+        sink.flush().map_err(failed)?;
+        sink.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)?;
+        self.publish(&path, meta)
+    }
+
+    /// Verifies a snapshot that came from elsewhere and makes it the current one.
+    pub(crate) fn adopt(&self, file: &SnapshotFile) -> Result<Current, Fault> {
+        let path = self.dir.join(ADOPTING);
+        let failed = |source| file_fault(&path, source);
+        if file.path.parent() == Some(self.dir.as_path()) && is_snapshot_name(&file.path) {
+            return self.verify_own(file);
+        }
+        fs::copy(&file.path, &path).map_err(failed)?;
+        File::open(&path).and_then(|file| file.sync_all()).map_err(failed)?;
+        let meta = verify(&path)?;
+        self.publish(&path, meta)
+    }
+
+    fn verify_own(&self, file: &SnapshotFile) -> Result<Current, Fault> {
+        let current = Current { meta: verify(&file.path)?, file: file.clone() };
+        self.set_current(current.clone());
+        Ok(current)
+    }
+
+    fn publish(&self, temporary: &Path, meta: SnapshotMeta) -> Result<Current, Fault> {
+        let path = self.dir.join(name_of(&meta));
+        durable::rename(temporary, &path).map_err(|source| file_fault(&path, source))?;
+        let metadata = fs::metadata(&path).map_err(|source| file_fault(&path, source))?;
+        assert!(metadata.len() > 0, "a published snapshot has at least a header");
+        let current = Current { meta, file: SnapshotFile { path, bytes: metadata.len() } };
+        self.set_current(current.clone());
+        self.prune()?;
+        Ok(current)
+    }
+
+    /// The current snapshot never goes back: a build may end after a newer one was installed.
+    fn set_current(&self, new: Current) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = current.as_ref().is_none_or(|old| old.meta.applied <= new.meta.applied);
+        if newer {
+            *current = Some(new);
+        }
+    }
+
+    fn prune(&self) -> Result<(), Fault> {
+        let mut names = list(&self.dir)?;
+        names.retain(|name| name.ends_with(SUFFIX));
+        names.sort();
+        let surplus = names.len().saturating_sub(limits::SNAPSHOTS_KEPT);
+        for name in &names[..surplus] {
+            let path = self.dir.join(name);
+            durable::remove_file(&path).map_err(|source| file_fault(&path, source))?;
+        }
+        Ok(())
+    }
+}
+
+impl Current {
+    /// Returns the last entry in it.
+    pub(crate) fn last_log_id(&self) -> Option<LogId> {
+        self.meta.applied.as_ref().map(log_id_of_applied)
+    }
+
+    /// Returns what openraft wants to know of it.
+    pub(crate) fn raft_meta(&self) -> Result<RaftSnapshotMeta, Fault> {
+        let membership = decode_stored_membership(&self.meta.membership);
+        let last_membership = membership
+            .map_err(|source| Fault::Membership { path: self.file.path.clone(), source })?;
+        Ok(RaftSnapshotMeta { last_log_id: self.last_log_id(), last_membership })
+    }
+}
+
+/// Names sort as the entries do: the index has a fixed width, and a later term at the same index never happens
+/// to a committed entry.
+fn name_of(meta: &SnapshotMeta) -> String {
+    let index = meta.applied.map_or(0, |applied| applied.index.0);
+    format!("{index:020}{SUFFIX}")
+}
+
+fn is_snapshot_name(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(SUFFIX))
+}
+
+fn verified_or_set_aside(path: &Path) -> Result<Option<Current>, Fault> {
+    match verify(path) {
+        Ok(meta) => {
+            let metadata = fs::metadata(path).map_err(|source| file_fault(path, source))?;
+            let file = SnapshotFile { path: path.to_path_buf(), bytes: metadata.len() };
+            Ok(Some(Current { meta, file }))
+        }
+        Err(fault) => {
+            tracing::error!(path = %path.display(), error = %crate::health::chain(&fault),
+                "set a damaged snapshot aside");
+            let aside = path.with_extension(DAMAGED);
+            durable::rename(path, &aside).map_err(|source| file_fault(&aside, source))?;
+            Ok(None)
+        }
+    }
+}
+
+/// Reads a snapshot to its end and checks every row against its digest.
+fn verify(path: &Path) -> Result<SnapshotMeta, Fault> {
+    let file = File::open(path).map_err(|source| file_fault(path, source))?;
+    let mut source = BufReader::new(file);
+    let reader = SnapshotReader::new(&mut source).map_err(|error| Fault::Store(error.into()))?;
+    reader.read(&mut |_at, _value| Ok(())).map_err(Fault::Store)
+}
+
+fn list(dir: &Path) -> Result<Vec<String>, Fault> {
+    let failed = |source| file_fault(dir, source);
+    let entries = fs::read_dir(dir).map_err(failed)?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    names.collect::<io::Result<_>>().map_err(failed)
+}
+
+fn file_fault(path: &Path, source: io::Error) -> Fault {
+    Fault::SnapshotFile { path: path.to_path_buf(), source }
+}
+
+#[cfg(test)]
+mod tests;
