@@ -206,6 +206,23 @@ fn tombstones_stay_while_a_file_or_delta_may_have_rows_below_them() {
 }
 
 #[test]
+fn a_tombstone_below_every_row_that_is_left_goes_even_if_it_was_not_folded() {
+    let mut machine = Machine::new();
+    let dataset = machine.register("a");
+    machine.append(dataset, 1);
+    let folded = machine.tombstone(dataset, &[1]);
+    machine.tombstone(dataset, &[2]);
+    let kept = machine.append(dataset, 1);
+    let file = machine.seal(dataset);
+    machine.attest(dataset, file, 0);
+    let output = planned(machine.compact(dataset, &[file], folded));
+    let attested = written(&machine, dataset, output, 1);
+    let outcome = AttestOutcome::Written(Box::new(Attested { first_index: kept, ..attested }));
+    machine.run(Command::Attest(Attest { dataset, file: output, outcome }));
+    assert_eq!(machine.tombstone_indexes(dataset, LogIndex::MAX), [0_u64; 0]);
+}
+
+#[test]
 fn an_empty_compaction_leaves_no_file() {
     let mut machine = Machine::new();
     let dataset = machine.register("a");
