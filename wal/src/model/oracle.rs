@@ -109,7 +109,7 @@ impl State {
     pub(super) fn operation(&self, prng: &mut Prng) -> Operation {
         let number = u32::try_from(prng.below(u64::from(STREAMS))).expect("small");
         let id = StreamId(number);
-        let stream = self.streams.get(&number).cloned().unwrap_or_default();
+        let stream = self.streams.get(&number).map_or_else(Stream::default, Clone::clone);
         let next = stream.next_index().unwrap_or_else(|| prng.below(3));
         let first = stream.entries.first_key_value().map_or(next, |(&index, _)| index);
         match prng.below(20) {

@@ -430,3 +430,46 @@ fn opening_many_times_changes_nothing_but_the_count_museum_m24() {
         assert_eq!(wal.read(STREAM, 0..9).expect("reads").len(), 3);
     }
 }
+
+/// What one may do to a file by hand or by bad luck.
+fn harm(disk: &SimDisk, name: &str, how: u64) {
+    let content = disk.content(name).expect("listed");
+    match how {
+        0 => disk.erase(name),
+        1 => disk.put(name, &[]),
+        2 => disk.put(name, &vec![0; content.len()]),
+        3 => disk.flip_bit(name, 45 * 8),
+        4 => disk.put(&format!("{name}.copy"), &content),
+        _ => {
+            disk.erase(name);
+            disk.put(&format!("{name}.moved"), &content);
+        }
+    }
+}
+
+#[test]
+fn museum_m21_any_file_harmed_in_any_way_is_survived_or_named() {
+    let names: Vec<String> =
+        three_segments().disk.files().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 4, "three segments and the watermark: {names:?}");
+    for name in &names {
+        for how in 0..6 {
+            let built = three_segments();
+            harm(&built.disk, name, how);
+            match built.open() {
+                Ok((wal, report)) => {
+                    assert_eq!(wal.read(STREAM, 0..99).expect("reads").len(), 6, "{name} {how}");
+                    assert_eq!(report.notices.len(), 1, "{name} {how}: {:?}", report.notices);
+                }
+                Err(error) => {
+                    assert!(error.is_corruption(), "{name} {how}: {error}");
+                    let digits: String = name.chars().filter(char::is_ascii_digit).collect();
+                    let number = digits.trim_start_matches('0');
+                    let named = error.to_string();
+                    let names_it = if name == "watermark" { "watermark" } else { number };
+                    assert!(named.contains(names_it), "{name} {how}: {named}");
+                }
+            }
+        }
+    }
+}

@@ -20,6 +20,7 @@ pub use disk::Faults;
 /// A simulated directory. Clones share it.
 #[derive(Debug, Clone)]
 pub struct SimDisk {
+    // Shared and locked, since a disk is one thing that many open files and a test's damage act upon.
     disk: Arc<Mutex<Disk>>,
     /// The power cycle that holds the lock; zero for none.
     locked: Arc<AtomicU64>,
@@ -163,6 +164,7 @@ impl Storage for SimDisk {
 /// An open file of the simulated disk.
 #[derive(Debug)]
 struct SimFile {
+    // Shared with the disk itself: a write through one file shows at once through all others.
     disk: Arc<Mutex<Disk>>,
     number: u64,
     /// The power cycle in which it was opened.
