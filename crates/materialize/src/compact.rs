@@ -1,7 +1,7 @@
 //! Compaction: data files become one, without the rows that tombstones up to a cutoff hide.
 //!
 //! It must not change a row's index, or look at metadata newer than its plan: a tombstone that arrives
-//! meanwhile has an index above the cutoff and is applied by readers. Invariant INV-M2: rows in, minus rows
+//! meanwhile has an index above the cutoff and is applied by readers. Invariant INV-F2: rows in, minus rows
 //! hidden, are the rows out, by count and by hash sum of what was read back.
 
 use alluvium_parquet::Projection;
@@ -161,7 +161,7 @@ fn only_hashes(rows: Vec<(usize, &u128)>) -> Vec<u128> {
     rows.into_iter().map(|(_, hash)| *hash).collect()
 }
 
-/// INV-M2, by count and by sum.
+/// INV-F2, by count and by sum.
 pub(crate) fn conserve(
     plan: &FileRecord,
     rows_in: Sums,

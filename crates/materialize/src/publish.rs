@@ -1,6 +1,6 @@
 //! From rows to an attested file: write, put if absent, read back, compare, and only then attest.
 //!
-//! It must not attest what it did not read from the bucket. Invariant INV-M1: the rows that were read back
+//! It must not attest what it did not read from the bucket. Invariant INV-F1: the rows that were read back
 //! have the count and hash sum of the rows that were written.
 
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use alluvium_types::{Attested, ColumnStats, LogIndex, Schema, StatValue, codec};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
 use bytes::Bytes;
+use object_store::path::Path;
 
 use crate::context::{FileContext, log_digest, parquet_recipe, storage_digest};
 use crate::{Error, Sums};
@@ -71,7 +72,7 @@ impl<'a> Output<'a> {
         let Self { plan, schema, writer, sums, indexes } = self;
         let WrittenFile { bytes, rows, stats } =
             writer.finish().map_err(|source| parquet(plan, source))?;
-        assert!(rows == sums.rows, "INV-M1: {rows} rows written of {}", sums.rows);
+        assert!(rows == sums.rows, "INV-F1: {rows} rows written of {}", sums.rows);
         check_size(plan, &bytes)?;
         let digest = alluvium_storage::FileDigest::of(&bytes);
         let key = context.object(plan.file, plan.generation);
@@ -124,6 +125,11 @@ pub(crate) async fn read_back(
     rows: u64,
 ) -> Result<Sums, Error> {
     let bytes = read_whole(context, plan, digest.clone()).await?;
+    if alluvium_storage::FileDigest::of(&bytes) != *digest {
+        let key = context.object(plan.file, plan.generation).to_string();
+        let bucket = context.bucket.name().to_owned();
+        return Err(alluvium_storage::Error::FileHash { bucket, key }.into());
+    }
     let verified = alluvium_parquet::verify(bytes, rows);
     let verified = verified.map_err(|source| parquet(plan, source))?;
     Ok(Sums { rows: verified.rows, hash_sum: verified.hash_sum })
@@ -137,8 +143,26 @@ pub(crate) async fn read_whole(
 ) -> Result<Bytes, Error> {
     let key = context.object(plan.file, plan.generation);
     let len_bytes = digest.len_bytes;
+    check_length(context, &key, len_bytes).await?;
     let file = VerifiedFile::new(context.bucket.clone(), key, Arc::new(digest))?;
     Ok(file.read(0..len_bytes).await?)
+}
+
+/// Bytes behind the attested end would never be met by reading blocks.
+pub(crate) async fn check_length(
+    context: &FileContext,
+    key: &Path,
+    expected: u64,
+) -> Result<(), Error> {
+    let (bucket, name) = (context.bucket.name().to_owned(), key.to_string());
+    match context.bucket.head(key).await? {
+        Some(meta) if meta.size == expected => Ok(()),
+        Some(meta) => {
+            let found = meta.size;
+            Err(alluvium_storage::Error::Length { bucket, key: name, expected, found }.into())
+        }
+        None => Err(alluvium_storage::Error::Missing { bucket, key: name }.into()),
+    }
 }
 
 /// Reads an attested file through the verified reader.

@@ -12,6 +12,7 @@ use alluvium_types::{Attested, FileId, LogIndex};
 
 use crate::context::{FileContext, storage_digest};
 use crate::error::Error;
+use crate::publish::check_length;
 
 /// Bytes that are read at once, between two calls of the throttle.
 const SCRUB_READ_BYTES: u64 = 4 * 1024 * 1024;
@@ -78,21 +79,4 @@ where
     }
     let (bucket, key) = (context.bucket.name().to_owned(), key.to_string());
     Err(alluvium_storage::Error::FileHash { bucket, key }.into())
-}
-
-/// Bytes behind the attested end would never be read by blocks.
-async fn check_length(
-    context: &FileContext,
-    key: &object_store::path::Path,
-    expected: u64,
-) -> Result<(), Error> {
-    let (bucket, name) = (context.bucket.name().to_owned(), key.to_string());
-    match context.bucket.head(key).await? {
-        Some(meta) if meta.size == expected => Ok(()),
-        Some(meta) => {
-            let found = meta.size;
-            Err(alluvium_storage::Error::Length { bucket, key: name, expected, found }.into())
-        }
-        None => Err(alluvium_storage::Error::Missing { bucket, key: name }.into()),
-    }
 }

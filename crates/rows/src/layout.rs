@@ -21,6 +21,7 @@ const PREFIX_BYTES: usize = 8;
 /// The prefix of a compressed buffer that holds its decompressed length.
 const LENGTH_BYTES: usize = 8;
 const STORED: i64 = -1;
+const VIEW_BYTES: u64 = 16;
 
 /// One encapsulated message.
 pub(crate) struct Frame {
@@ -174,13 +175,21 @@ impl Walk {
             return Err(StreamFault::Bounds);
         }
         match field.data_type() {
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
+            DataType::Utf8 | DataType::Binary => {
+                self.whole_buffer(4)?;
                 self.buffer()?;
+            }
+            DataType::LargeUtf8 | DataType::LargeBinary => {
+                self.whole_buffer(8)?;
                 self.buffer()?;
             }
             DataType::Utf8View | DataType::BinaryView => self.views()?,
-            DataType::List(element) | DataType::LargeList(element) => {
-                self.buffer()?;
+            DataType::List(element) => {
+                self.whole_buffer(4)?;
+                self.field(element)?;
+            }
+            DataType::LargeList(element) => {
+                self.whole_buffer(8)?;
                 self.field(element)?;
             }
             DataType::Struct(fields) => {
@@ -188,9 +197,7 @@ impl Walk {
                     self.field(nested)?;
                 }
             }
-            _ => {
-                self.buffer()?;
-            }
+            other => self.whole_buffer(other.primitive_width().map_or(1, |width| width as u64))?,
         }
         Ok(length)
     }
@@ -203,7 +210,8 @@ impl Walk {
         if left <= count {
             return Err(StreamFault::Layout);
         }
-        self.at.buffer += count + 1;
+        self.whole_buffer(VIEW_BYTES)?;
+        self.at.buffer += count;
         Ok(())
     }
 
@@ -216,6 +224,11 @@ impl Walk {
             return Err(StreamFault::Bounds);
         }
         Ok((length, nulls))
+    }
+
+    /// Consumes a buffer of values of one width. Arrow panics where a part of a value is left over.
+    fn whole_buffer(&mut self, width: u64) -> Result<(), StreamFault> {
+        if self.buffer()?.is_multiple_of(width) { Ok(()) } else { Err(StreamFault::Bounds) }
     }
 
     fn buffer(&mut self) -> Result<u64, StreamFault> {

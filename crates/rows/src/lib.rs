@@ -26,6 +26,9 @@ mod split;
 mod stream;
 mod stream_schema;
 
+#[cfg(test)]
+mod samples;
+
 pub use adapt::adapt;
 pub use conform::conform;
 pub use error::{Error, StreamFault};

@@ -20,7 +20,11 @@ use crate::size::{ARRAY_BYTES_MAX, expanded_bytes, taken_bytes};
 use crate::stream_schema::StreamSchema;
 
 const FILE_MAGIC: &[u8] = b"ARROW1";
-const FILE_START_BYTES: usize = 8;
+/// What pads the magic number at a file's start: to 8 bytes, or to as many as 64.
+const FILE_ALIGNMENT: usize = 8;
+const FILE_START_BYTES_MAX: usize = 64;
+/// The end-of-stream marker.
+const END_BYTES: usize = 8;
 /// The footer's length and the magic number.
 const FILE_END_BYTES: usize = 10;
 
@@ -76,10 +80,11 @@ fn messages_of(bytes: &Bytes) -> Result<Bytes, StreamFault> {
     let length =
         usize::try_from(i32::from_le_bytes(*length)).map_err(|_negative| StreamFault::Bounds)?;
     let end = footer_end.checked_sub(length).ok_or(StreamFault::Bounds)?;
-    if end < FILE_START_BYTES {
-        return Err(StreamFault::Bounds);
-    }
-    Ok(bytes.slice(FILE_START_BYTES..end))
+    let starts = (FILE_ALIGNMENT..=FILE_START_BYTES_MAX.min(end)).step_by(FILE_ALIGNMENT);
+    let is_padding = |start: &usize| bytes[FILE_MAGIC.len()..*start].iter().all(|byte| *byte == 0);
+    // Messages start with a marker that is not zero, so the longest padding ends where they begin.
+    let start = starts.take_while(is_padding).last().ok_or(StreamFault::Bounds)?;
+    Ok(bytes.slice(start..end))
 }
 
 fn read_schema(bytes: &Bytes) -> Result<(StreamSchema, Bytes), StreamFault> {
@@ -121,7 +126,7 @@ impl Reader {
             }
         }
         // The end marker is eight bytes; what follows would be lost.
-        if FILE_START_BYTES < rest.len() {
+        if END_BYTES < rest.len() {
             return Err(invalid(StreamFault::Trailing));
         }
         Ok(batches)
