@@ -1,8 +1,8 @@
 //! One RocksDB: reads at an index, and writes of resolved batches.
 //!
-//! It must not know of other generations. Invariant: the state record is written in the same batch as the
-//! versions it describes. RocksDB's own log is off: the Raft log is the log, and a flush makes a prefix of
-//! the batches durable.
+//! It must not know of other generations. Invariant: the state record is written in the same batch
+//! as the versions it describes. RocksDB's own log is off: the Raft log is the log, and a flush
+//! makes a prefix of the batches durable.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -166,8 +166,8 @@ impl Generation {
         self.db.get_opt(key, &read_options()).map_err(|error| self.read_error(error))
     }
 
-    /// Calls `row` with every stored version of one moment, by key and ascending version, and returns the
-    /// state of the same moment.
+    /// Calls `row` with every stored version of one moment, by key and ascending version, and
+    /// returns the state of the same moment.
     pub(crate) fn for_each_version(
         &self,
         row: &mut VersionSink<'_>,
@@ -391,14 +391,15 @@ fn database_options(mode: Mode, options: &OpenOptions) -> Options {
     database.set_max_background_jobs(2);
     database.set_keep_log_file_num(2);
     database.set_max_log_file_size(1024 * 1024);
-    // One column family: the order of flushes is the order of batches, so no atomic flush is needed.
+    // One column family: the order of flushes is the order of batches, so no atomic flush is
+    // needed.
     database
 }
 
 fn open_error(dir: &Path, mode: Mode, error: rocksdb::Error) -> StoreError {
     let path = dir.to_path_buf();
-    // A generation that the pointer names is there: if RocksDB does not find it so, it is damaged. A lock
-    // that another process holds is an IO error, and no damage.
+    // A generation that the pointer names is there: if RocksDB does not find it so, it is damaged.
+    // A lock that another process holds is an IO error, and no damage.
     let damaged = mode == Mode::Existing
         && (matches!(error.kind(), ErrorKind::Corruption | ErrorKind::InvalidArgument)
             || !dir.join("CURRENT").is_file());

@@ -1,7 +1,9 @@
-//! Stored keys: table byte, escaped key, terminator, inverted version. See `docs/formats/metadata.md`.
+//! Stored keys: table byte, escaped key, terminator, inverted version. See
+//! `docs/formats/metadata.md`.
 //!
-//! It must not depend on what a table holds. Invariant: stored keys sort by table, then key, then version
-//! from the newest; all versions of a key are neighbours, and no key's versions lie among another's.
+//! It must not depend on what a table holds. Invariant: stored keys sort by table, then key, then
+//! version from the newest; all versions of a key are neighbours, and no key's versions lie among
+//! another's.
 
 use alluvium_state_machine::{Key, Table, VersionKey};
 use alluvium_types::LogIndex;

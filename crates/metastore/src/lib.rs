@@ -1,14 +1,14 @@
 //! The metadata on disk: the only user of RocksDB.
 //!
-//! Guarantees: mutations, applied entry, membership and digest reach the disk in one write batch, so that a
-//! crash leaves the state after some entry and says which; an import replaces everything or nothing; damage
-//! is an error that names the directory, never an answer.
+//! Guarantees: mutations, applied entry, membership and digest reach the disk in one write batch,
+//! so that a crash leaves the state after some entry and says which; an import replaces everything
+//! or nothing; damage is an error that names the directory, never an answer.
 //!
-//! Does not: interpret records (the state machine does), decide when to flush (the engine does), hold
-//! anything that the log and a snapshot could not give back.
+//! Does not: interpret records (the state machine does), decide when to flush (the engine does),
+//! hold anything that the log and a snapshot could not give back.
 //!
-//! Reading order: `layout` (stored keys), `generation` (one RocksDB), `pointer` (which one is current),
-//! `store` (commit, flush, import).
+//! Reading order: `layout` (stored keys), `generation` (one RocksDB), `pointer` (which one is
+//! current), `store` (commit, flush, import).
 
 #![deny(missing_docs)]
 

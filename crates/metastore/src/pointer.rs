@@ -1,6 +1,7 @@
 //! Which generation is current: a small file beside them, replaced by an atomic rename.
 //!
-//! Invariant: the file names a generation that is whole, or one that is being created for the first time.
+//! Invariant: the file names a generation that is whole, or one that is being created for the first
+//! time.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,8 +27,9 @@ pub(crate) enum Pointer {
 pub(crate) struct Current {
     /// Its number.
     pub(crate) number: u64,
-    /// The highest index that a finished flush covered. RocksDB takes a cut manifest for an unfinished one and
-    /// opens the state before; this tells that from what was promised, when the log below is purged.
+    /// The highest index that a finished flush covered. RocksDB takes a cut manifest for an
+    /// unfinished one and opens the state before; this tells that from what was promised, when the
+    /// log below is purged.
     pub(crate) flushed: u64,
 }
 

@@ -1,6 +1,7 @@
 //! The store of production: one current RocksDB, replaced as a whole by an import.
 //!
-//! It must not retry a failed flush. Invariant: the pointer names a whole generation at every moment.
+//! It must not retry a failed flush. Invariant: the pointer names a whole generation at every
+//! moment.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -87,7 +88,8 @@ impl RocksStore {
     /// Opens the store in a directory of its own, or creates it there.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] with the path when it is damaged: delete the directory and restore a snapshot.
+    /// [`StoreError::Corrupt`] with the path when it is damaged: delete the directory and restore a
+    /// snapshot.
     pub fn open(root: &Path, options: OpenOptions) -> Result<Self, StoreError> {
         let failed = |source| StoreError::File { path: root.to_path_buf(), source };
         durable::create_dir_all(root).map_err(failed)?;

@@ -1,8 +1,8 @@
 //! What one entry does: `apply(view, entry) -> { mutations, effects, response }`.
 //!
-//! It must not fail for anything that the entry says: a refused command is a response, so that every replica
-//! takes the same branch. `Err` is a fault of this node. Invariant: a rejected command changes nothing but
-//! the clock and its session.
+//! It must not fail for anything that the entry says: a refused command is a response, so that
+//! every replica takes the same branch. `Err` is a fault of this node. Invariant: a rejected
+//! command changes nothing but the clock and its session.
 
 mod append;
 mod attest;
@@ -134,8 +134,8 @@ fn dispatch(draft: &mut Draft<'_>, entry: &EntryRef<'_>) -> Result<Outcome, Stop
     }
 }
 
-/// Compares `expected_index` with the last change that users can see. Seals, compactions, attestations and
-/// sweeps do not count: they change where rows are, not which there are.
+/// Compares `expected_index` with the last change that users can see. Seals, compactions,
+/// attestations and sweeps do not count: they change where rows are, not which there are.
 fn check_expected(draft: &Draft<'_>, entry: &EntryRef<'_>) -> Result<(), Stop> {
     let Some(expected) = entry.envelope.expected_index else { return Ok(()) };
     let actual = match &entry.envelope.command {

@@ -1,7 +1,8 @@
-//! Typed reads of the metadata, as of an index: what engine, query, materialize and apply itself ask.
+//! Typed reads of the metadata, as of an index: what engine, query, materialize and apply itself
+//! ask.
 //!
-//! It must not change anything or cache. Invariant: an answer depends on the view and the index alone.
-//! `at` is the index to read as of; pass [`LogIndex::MAX`] for the latest.
+//! It must not change anything or cache. Invariant: an answer depends on the view and the index
+//! alone. `at` is the index to read as of; pass [`LogIndex::MAX`] for the latest.
 
 use std::collections::BTreeMap;
 
@@ -106,8 +107,8 @@ pub fn file(
     record_at(view, Table::File, &Key::file(key, id), at)
 }
 
-/// Returns the attested seal that holds the delta with a visible index, if one does. A read as of an index
-/// before the attestation finds the delta's rows there once the log below is purged.
+/// Returns the attested seal that holds the delta with a visible index, if one does. A read as of
+/// an index before the attestation finds the delta's rows there once the log below is purged.
 ///
 /// # Errors
 /// A local fault.
@@ -163,7 +164,8 @@ pub fn deltas_in(
     Ok(deltas)
 }
 
-/// Returns the tombstones of a dataset that hide anything, by index; one index may have several blocks.
+/// Returns the tombstones of a dataset that hide anything, by index; one index may have several
+/// blocks.
 ///
 /// # Errors
 /// A local fault.
@@ -229,9 +231,9 @@ pub fn sweepable(view: &dyn View) -> Result<Vec<(DatasetKey, FileId, SweepRecord
     Ok(found)
 }
 
-/// Returns the lowest log index that anything as of `at` still needs: rows of deltas that no attested file
-/// covers (their entries, which for staged appends are below the visible index) and parts of open uploads.
-/// None means that the whole log may go.
+/// Returns the lowest log index that anything as of `at` still needs: rows of deltas that no
+/// attested file covers (their entries, which for staged appends are below the visible index) and
+/// parts of open uploads. None means that the whole log may go.
 ///
 /// # Errors
 /// A local fault.
@@ -275,7 +277,8 @@ pub(crate) fn tombstone_keys(
     Ok(found)
 }
 
-/// Returns all keys with a prefix; values, which may be large, are read a few at a time and dropped.
+/// Returns all keys with a prefix; values, which may be large, are read a few at a time and
+/// dropped.
 pub(crate) fn keys(view: &dyn View, table: Table, prefix: &Key) -> Result<Vec<Key>, ViewError> {
     const PAGE_KEYS: usize = 64;
     let mut found = Vec::new();

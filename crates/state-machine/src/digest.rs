@@ -1,10 +1,10 @@
 //! The state digest: equal states have equal digests, whatever order their entries were written in.
 //!
 //! An additive multiset hash (Bellare and Micciancio, "A New Paradigm for Collision-Free Hashing:
-//! Incrementality at Reduced Cost", 1997) with BLAKE3 as the inner function: the digest is the lane-wise
-//! wrapping sum, over all stored (table, key, version, value), of their hashes as four 64-bit words. It is
-//! kept up to date with each mutation and can be recomputed by one scan of the store. It finds faults and
-//! divergence; it does not defend against an adversary who chooses keys.
+//! Incrementality at Reduced Cost", 1997) with BLAKE3 as the inner function: the digest is the
+//! lane-wise wrapping sum, over all stored (table, key, version, value), of their hashes as four
+//! 64-bit words. It is kept up to date with each mutation and can be recomputed by one scan of the
+//! store. It finds faults and divergence; it does not defend against an adversary who chooses keys.
 
 use std::fmt;
 

@@ -7,7 +7,8 @@ use crate::{StateDigest, ViewError};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// A store failed. The node must stop using it; the log and the other replicas still have the truth.
+/// A store failed. The node must stop using it; the log and the other replicas still have the
+/// truth.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It cannot be opened.

@@ -1,8 +1,8 @@
-//! A view with changes on top that are not committed yet: an entry sees those before it in its batch, and a
-//! command sees its own.
+//! A view with changes on top that are not committed yet: an entry sees those before it in its
+//! batch, and a command sees its own.
 //!
-//! It must not decide anything. Invariant: reads at or above every pruned floor answer as the base would after
-//! the same changes were committed one by one.
+//! It must not decide anything. Invariant: reads at or above every pruned floor answer as the base
+//! would after the same changes were committed one by one.
 
 use std::collections::BTreeMap;
 
@@ -184,3 +184,6 @@ fn merge<T>(
     let merged: BTreeMap<Key, T> = one.chain(two).collect();
     merged.into_iter().take(limit).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,8 +50,8 @@ pub struct UploadRecord {
     pub active_at_ms: u64,
 }
 
-/// One part of an upload. Its key block, if it has one, is in [`crate::Table::UploadKeys`]: a block is larger
-/// than a record may be.
+/// One part of an upload. Its key block, if it has one, is in [`crate::Table::UploadKeys`]: a block
+/// is larger than a record may be.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct UploadPartRecord {
     /// The entry that holds its rows.
@@ -101,7 +101,8 @@ pub struct DatasetRecord {
 /// What changes with every append. Kept apart, so that an append rewrites a few bytes only.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct DatasetCounters {
-    /// The index of the last command that changed the dataset: what `expected_index` is compared with.
+    /// The index of the last command that changed the dataset: what `expected_index` is compared
+    /// with.
     pub changed_at: LogIndex,
     /// Rows of deltas that no planned file covers.
     pub unsealed_rows: u64,

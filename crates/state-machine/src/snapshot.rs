@@ -1,7 +1,8 @@
-//! The snapshot stream: every stored version, in checksummed chunks, with a footer that proves it is whole.
+//! The snapshot stream: every stored version, in checksummed chunks, with a footer that proves it
+//! is whole.
 //!
-//! Layout in `docs/formats/snapshot.md`. It must not depend on the store that wrote it. Invariant: rows ascend
-//! strictly, and a reader returns only after their digest equals the footer's.
+//! Layout in `docs/formats/snapshot.md`. It must not depend on the store that wrote it. Invariant:
+//! rows ascend strictly, and a reader returns only after their digest equals the footer's.
 
 use std::io::{Read, Write};
 

@@ -1,8 +1,8 @@
-//! Where metadata is kept: the contract of both stores, and the one place that turns mutations into stored
-//! versions and their digest.
+//! Where metadata is kept: the contract of both stores, and the one place that turns mutations into
+//! stored versions and their digest.
 //!
-//! A store must not interpret records. Invariant: mutations, applied index, membership and digest change
-//! together or not at all.
+//! A store must not interpret records. Invariant: mutations, applied index, membership and digest
+//! change together or not at all.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -24,7 +24,8 @@ pub trait MetaStore: View + Send + Sync + Debug {
     /// Returns the digest of the state at the applied index.
     fn digest(&self) -> StateDigest;
 
-    /// Applies a batch, whole or not at all, and returns the new digest. Visible at once; durable by flush.
+    /// Applies a batch, whole or not at all, and returns the new digest. Visible at once; durable
+    /// by flush.
     ///
     /// # Errors
     /// A local fault; the store must not be used any more.
@@ -36,7 +37,8 @@ pub trait MetaStore: View + Send + Sync + Debug {
     /// A local fault. A failed flush is final.
     fn flush(&self) -> Result<Option<AppliedEntry>, StoreError>;
 
-    /// Returns the last entry whose effect is known to survive a power cut. Never ahead of the disk.
+    /// Returns the last entry whose effect is known to survive a power cut. Never ahead of the
+    /// disk.
     fn durable(&self) -> Option<AppliedEntry>;
 
     /// Writes the state at one applied index as a snapshot stream.
@@ -45,8 +47,8 @@ pub trait MetaStore: View + Send + Sync + Debug {
     /// A local fault, or one of the sink.
     fn export(&self, sink: &mut dyn Write) -> Result<SnapshotMeta, StoreError>;
 
-    /// Replaces everything by a snapshot stream, after its digest was verified. Durable when it returns; a
-    /// crash leaves the old state or the new.
+    /// Replaces everything by a snapshot stream, after its digest was verified. Durable when it
+    /// returns; a crash leaves the old state or the new.
     ///
     /// # Errors
     /// A damaged or short stream, which leaves the old state in place; or a local fault.
@@ -97,14 +99,15 @@ pub enum VersionWrite {
     Remove,
 }
 
-/// Turns a batch into stored versions and the digest after it. `base` is the state before it, whose digest
-/// and applied entry are given.
+/// Turns a batch into stored versions and the digest after it. `base` is the state before it, whose
+/// digest and applied entry are given.
 ///
 /// # Errors
 /// A local fault of `base`.
 ///
 /// # Panics
-/// If the batch does not follow the applied entry: committing it would apply an entry twice or skip one.
+/// If the batch does not follow the applied entry: committing it would apply an entry twice or skip
+/// one.
 pub fn resolve(
     base: &dyn View,
     digest: StateDigest,
@@ -158,7 +161,8 @@ impl Resolver<'_> {
         self.digest.add(table, &key, version, value.as_deref());
         let stored = VersionKey { table, key, version };
         let before = self.writes.insert(stored, VersionWrite::Store(value));
-        // Latest-only values were taken out of the digest before; a versioned key is written once an entry.
+        // Latest-only values were taken out of the digest before; a versioned key is written once
+        // an entry.
         let twice = matches!(before, Some(VersionWrite::Store(_))) && table.is_versioned();
         assert!(!twice, "an entry writes a key of {table:?} twice");
     }

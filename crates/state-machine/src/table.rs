@@ -1,6 +1,7 @@
 //! The keyspace of the metadata: which tables there are, and how their keys are built.
 //!
-//! Keys are built only here. All integers in keys are big-endian, so that byte order is numeric order.
+//! Keys are built only here. All integers in keys are big-endian, so that byte order is numeric
+//! order.
 
 use alluvium_types::{
     DatasetKey, DatasetName, FileId, LogIndex, SchemaVersion, Sequence, SessionId, UploadId,
@@ -38,7 +39,8 @@ pub enum Table {
     Tombstone = 13,
     /// Files that were planned and not attested, by dataset and file. Latest only; empty values.
     Planned = 14,
-    /// [`crate::record::SweepRecord`]: files whose objects must go, by dataset and file. Latest only.
+    /// [`crate::record::SweepRecord`]: files whose objects must go, by dataset and file. Latest
+    /// only.
     Sweep = 15,
     /// The key block of a staged part, by upload and part. Latest only.
     UploadKeys = 16,
@@ -80,7 +82,8 @@ impl Table {
         Self::ALL.into_iter().find(|table| table.byte() == byte)
     }
 
-    /// Says whether old versions of its keys are kept until expire, so that it reads as of an index.
+    /// Says whether old versions of its keys are kept until expire, so that it reads as of an
+    /// index.
     #[must_use]
     pub fn is_versioned(self) -> bool {
         match self {
@@ -154,7 +157,8 @@ impl Key {
         Self(name.as_str().as_bytes().to_vec())
     }
 
-    /// A key of [`Table::Dataset`] and [`Table::Counters`], and the prefix of all else of the dataset.
+    /// A key of [`Table::Dataset`] and [`Table::Counters`], and the prefix of all else of the
+    /// dataset.
     #[must_use]
     pub fn dataset(key: DatasetKey) -> Self {
         Self(key.id.0.to_vec()).then(&key.incarnation.0.to_be_bytes())

@@ -4,7 +4,8 @@ use alluvium_types::{DatasetKey, FileId, LogIndex, Response};
 
 use crate::{Key, Table};
 
-/// A fault of this node while reading its state. It poisons the node: the log is right, the copy is not.
+/// A fault of this node while reading its state. It poisons the node: the log is right, the copy is
+/// not.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// The store could not be read.
@@ -41,8 +42,8 @@ pub trait View {
     /// A local fault.
     fn get_at(&self, table: Table, key: &Key, at: LogIndex) -> Result<Option<Vec<u8>>, ViewError>;
 
-    /// Returns up to `limit` keys that start with `prefix` and are not below `from`, ascending, with their
-    /// values as of `at`.
+    /// Returns up to `limit` keys that start with `prefix` and are not below `from`, ascending,
+    /// with their values as of `at`.
     ///
     /// # Errors
     /// A local fault.
@@ -52,14 +53,15 @@ pub trait View {
         at: LogIndex,
     ) -> Result<Vec<(Key, Vec<u8>)>, ViewError>;
 
-    /// Returns the stored versions of a key, ascending; of a latest-only table at most one, with index zero.
+    /// Returns the stored versions of a key, ascending; of a latest-only table at most one, with
+    /// index zero.
     ///
     /// # Errors
     /// A local fault.
     fn versions(&self, table: Table, key: &Key) -> Result<Vec<Version>, ViewError>;
 
-    /// Returns the keys of a range that have versions which no read at or above `floor` can see, ascending,
-    /// each with how many; see [`unreachable_versions`].
+    /// Returns the keys of a range that have versions which no read at or above `floor` can see,
+    /// ascending, each with how many; see [`unreachable_versions`].
     ///
     /// # Errors
     /// A local fault.
@@ -124,8 +126,9 @@ pub struct Version {
 
 /// Returns how many of a key's first versions no read at or above `floor` can see.
 ///
-/// `marks` are the versions, ascending, each with whether it is a deletion marker. The newest version at or
-/// below the floor is still seen, unless it is a deletion marker: then its absence reads the same.
+/// `marks` are the versions, ascending, each with whether it is a deletion marker. The newest
+/// version at or below the floor is still seen, unless it is a deletion marker: then its absence
+/// reads the same.
 #[must_use]
 pub fn unreachable_versions(marks: &[(LogIndex, bool)], floor: LogIndex) -> usize {
     let visible = marks.partition_point(|(index, _)| *index <= floor);
@@ -174,8 +177,8 @@ pub enum Operation {
     },
 }
 
-/// What the engine should do beside apply. Effects are hints: each can be found again from the state, so a
-/// lost one costs time, never truth.
+/// What the engine should do beside apply. Effects are hints: each can be found again from the
+/// state, so a lost one costs time, never truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// A file was planned and must be written.

@@ -1,6 +1,7 @@
 //! Random command sequences for tests of stores and clusters: seeded, and aimed at what is there.
 //!
-//! It must not be used in production. Invariant: the same seed and the same states give the same commands.
+//! It must not be used in production. Invariant: the same seed and the same states give the same
+//! commands.
 
 use alluvium_stdx::Prng;
 use alluvium_types::{

@@ -288,7 +288,8 @@ fn harm(path: &Path, damage: u32, prng: &mut Prng) {
     fs::write(path, bytes).expect("writes");
 }
 
-/// Opens and reads a damaged store: true if the damage was found, and nothing wrong was answered otherwise.
+/// Opens and reads a damaged store: true if the damage was found, and nothing wrong was answered
+/// otherwise.
 fn check_damaged(root: &Path, expect: &[(Table, Key, Vec<u8>)], digest: StateDigest) -> bool {
     let store = match RocksStore::open(root, options()) {
         Ok(store) => store,

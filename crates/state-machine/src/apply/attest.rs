@@ -1,6 +1,7 @@
 //! Attest: a planned file becomes what readers use, or goes away.
 //!
-//! Invariant: rows are conserved. A file that does not account for every row it was planned from is refused.
+//! Invariant: rows are conserved. A file that does not account for every row it was planned from is
+//! refused.
 
 use alluvium_types::{
     Attest, AttestOutcome, Attested, DatasetKey, FileFault, FileId, LogIndex, Outcome, Rejection,
@@ -191,8 +192,8 @@ fn conservation(rows_in: u64, rows_hidden: u64, rows_out: u64) -> Stop {
     Rejection::Conservation { rows_in, rows_hidden, rows_out }.into()
 }
 
-/// Deletes the tombstones that hide nothing any more: no live file has a row below them that they were not
-/// folded into, and no delta is below them.
+/// Deletes the tombstones that hide nothing any more: no live file has a row below them that they
+/// were not folded into, and no delta is below them.
 fn remove_tombstones(draft: &mut Draft<'_>, dataset: DatasetKey) -> Result<(), Stop> {
     // A tombstone is needed while it is above this bound of some file or delta.
     let mut safe = LogIndex::MAX;

@@ -1,6 +1,7 @@
 //! The changes of one entry while it is applied, on top of the state before it.
 //!
-//! It must not decide anything. Invariant: mutations leave in the order of their keys, one write a key.
+//! It must not decide anything. Invariant: mutations leave in the order of their keys, one write a
+//! key.
 
 use alluvium_types::{CommandKind, DatasetKey, LogIndex, Rejection, Response, codec};
 

@@ -1,6 +1,7 @@
 //! Drop: a dataset ends; its name may live again with another incarnation.
 //!
-//! Invariant: nothing of it is live afterwards, and every object it may have is scheduled for deletion.
+//! Invariant: nothing of it is live afterwards, and every object it may have is scheduled for
+//! deletion.
 
 use alluvium_types::{Drop, LogIndex, Outcome};
 

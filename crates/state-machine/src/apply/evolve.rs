@@ -1,6 +1,7 @@
 //! Evolve: a dataset gets its next schema, by all steps or none.
 //!
-//! Invariant: every file has one schema version, so unsealed deltas are cut before the schema changes.
+//! Invariant: every file has one schema version, so unsealed deltas are cut before the schema
+//! changes.
 
 use alluvium_types::{
     DataType, Evolve, Field, Outcome, Rejection, Schema, SchemaChange, SchemaVersion,

@@ -1,4 +1,5 @@
-//! Expire: the retention floor moves, what only reads below it could see is pruned, and replaced files go.
+//! Expire: the retention floor moves, what only reads below it could see is pruned, and replaced
+//! files go.
 //!
 //! It also works on a dropped dataset, whose past it prunes. Invariant: no entry prunes more than
 //! `EXPIRE_VERSIONS_MAX` versions, one key's excess aside.

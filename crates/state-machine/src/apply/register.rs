@@ -58,7 +58,8 @@ fn create(draft: &mut Draft<'_>, command: &Register, fingerprint: u128) -> Resul
     Ok(Outcome::Registered { dataset, schema_version, existing: false })
 }
 
-/// The proposer checked all this; apply checks it again, because an entry may come from another version.
+/// The proposer checked all this; apply checks it again, because an entry may come from another
+/// version.
 fn check(draft: &Draft<'_>, command: &Register) -> Result<(), Stop> {
     let illegal = |error: Error| draft.illegal_value(&error);
     command.name.as_str().parse::<DatasetName>().map_err(illegal)?;

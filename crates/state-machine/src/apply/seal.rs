@@ -16,7 +16,8 @@ pub(super) fn apply(draft: &mut Draft<'_>, command: &Seal) -> Result<Outcome, St
     })
 }
 
-/// Plans the file of all unsealed deltas of a dataset, if there are any. Its id is the entry's index.
+/// Plans the file of all unsealed deltas of a dataset, if there are any. Its id is the entry's
+/// index.
 pub(super) fn plan(
     draft: &mut Draft<'_>,
     record: &DatasetRecord,

@@ -1,7 +1,7 @@
 //! Sessions: a retry returns the first result, whoever leads and whatever was restored.
 //!
-//! Time here is log time, so that every replica closes the same sessions at the same entry. Invariant: a
-//! session's results are those of the last `SESSION_WINDOW` numbers up to its highest.
+//! Time here is log time, so that every replica closes the same sessions at the same entry.
+//! Invariant: a session's results are those of the last `SESSION_WINDOW` numbers up to its highest.
 
 use alluvium_types::{
     LogIndex, OpenSession, Outcome, Rejection, Response, Sequence, SessionId, SessionRef, limits,
@@ -112,8 +112,8 @@ pub(super) fn open(draft: &mut Draft<'_>, command: &OpenSession) -> Result<Outco
     Ok(Outcome::SessionOpened { session: id })
 }
 
-/// Closes the longest idle sessions: those that expired, and one more if there is no room for another.
-/// Returns how many.
+/// Closes the longest idle sessions: those that expired, and one more if there is no room for
+/// another. Returns how many.
 fn close_idle(draft: &mut Draft<'_>) -> Result<u64, ViewError> {
     let count: u64 = draft.record(Table::SessionCount, &Key::empty())?.unwrap_or(0);
     let prefix = Key::empty();
@@ -151,7 +151,8 @@ fn close(draft: &mut Draft<'_>, id: SessionId, record: &SessionRecord) -> Result
 }
 
 impl SessionRecord {
-    /// Says whether its time to live has not passed. A session is open through the last millisecond of it.
+    /// Says whether its time to live has not passed. A session is open through the last millisecond
+    /// of it.
     #[must_use]
     pub fn is_open(&self, now_ms: u64) -> bool {
         now_ms <= self.active_at_ms.saturating_add(self.ttl_ms)

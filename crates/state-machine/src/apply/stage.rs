@@ -65,7 +65,8 @@ fn repeated(draft: &Draft<'_>, command: &Stage, entry: &EntryRef<'_>) -> Result<
 }
 
 fn begin(draft: &mut Draft<'_>, command: &Stage) -> Result<UploadRecord, Stop> {
-    // An expired upload of the same id may still be there: its parts must not mix with the new ones.
+    // An expired upload of the same id may still be there: its parts must not mix with the new
+    // ones.
     upload::remove(draft, command.upload)?;
     let remaining = upload::expire(draft)?;
     if remaining >= limits::UPLOADS_MAX as usize {

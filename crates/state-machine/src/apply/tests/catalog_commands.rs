@@ -191,6 +191,8 @@ fn drop_ends_everything_and_schedules_every_object() {
     assert_eq!(machine.sweepable(), [live, planned]);
     assert_eq!(machine.effects, [Effect::Sweep { dataset }]);
     assert_eq!(catalog::planned(&machine.store).expect("reads"), []);
+    let counters = catalog::keys(&machine.store, Table::Counters, &Key::empty());
+    assert_eq!(counters.expect("reads"), []);
     assert_eq!(machine.delta_indexes(dataset), [0_u64; 0]);
     assert_eq!(machine.tombstone_indexes(dataset, LogIndex::MAX), [0_u64; 0]);
     assert_eq!(catalog::list(&machine.store, LogIndex::MAX).expect("reads"), []);

@@ -48,7 +48,11 @@ fn replay(store: &MemoryStore, log: &Log, prng: &mut Prng, size_max: u64) -> Vec
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn the_size_of_batches_changes_nothing(seed: u64, size_max in 2_u64..40) {
@@ -144,7 +148,8 @@ fn blank_entries_and_memberships_move_the_applied_index_alone() {
     assert_eq!(store.raft().membership, b"three");
 }
 
-/// Pins commands, records, keys and the digest at once: if it changes, nodes of two versions differ.
+/// Pins commands, records, keys and the digest at once: if it changes, nodes of two versions
+/// differ.
 #[test]
 fn the_digest_of_a_kept_sequence_is_pinned() {
     let (machine, _, _) = record(1, 400);
