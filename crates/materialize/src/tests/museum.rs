@@ -33,14 +33,14 @@ fn museum_m01_a_compaction_over_many_batches_is_read_whole_by_two_other_readers(
     let mut lake = Lake::new();
     for seal in 0..5 {
         for batch in 0..7 {
-            lake.append(&numbered(seal * 70_000 + batch * 10_000, 4_000));
+            lake.append(&numbered(seal * 70_000 + batch * 10_000, 1_500));
         }
         lake.seal();
     }
     let key = 70_000_u32.to_be_bytes();
     lake.tombstone(&[&key]);
     let record = lake.compact().expect("rows are left");
-    assert_eq!(record.attested().map(|a| (a.rows, a.rows_hidden)), Some((139_999, 1)));
+    assert_eq!(record.attested().map(|a| (a.rows, a.rows_hidden)), Some((52_499, 1)));
     lake.check();
     let path = export(&lake, &record);
     let program = "import sys, pyarrow.parquet as p, duckdb as d\n\
@@ -48,7 +48,7 @@ fn museum_m01_a_compaction_over_many_batches_is_read_whole_by_two_other_readers(
         q = f\"select count(*), count(distinct k), sum(_alluvium_index) from '{sys.argv[1]}'\"\n\
         print(t.num_rows, sum(t['_alluvium_index'].to_pylist()), *d.sql(q).fetchall()[0])";
     let sum: u64 = lake.expected(lake.last()).iter().map(|row| row.2).sum();
-    assert_eq!(python(program, &path), format!("139999 {sum} 139999 139999 {sum}"));
+    assert_eq!(python(program, &path), format!("52499 {sum} 52499 52499 {sum}"));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_compaction_without_a_row_left_makes_no_file() {
 
 #[test]
 fn any_order_of_writes_seals_and_compactions_agrees_with_the_model_at_every_index() {
-    for seed in 0..12 {
+    for seed in 0..8 {
         let mut prng = Prng::from_seed(seed);
         let mut lake = Lake::new();
         let mut checkpoints = Vec::new();
