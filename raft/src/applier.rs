@@ -31,9 +31,7 @@ use crate::health::Health;
 use crate::limits;
 use crate::snapshots::{Current, SnapshotFile, Snapshots};
 use crate::thread::on_thread;
-use crate::type_config::{
-    LogId, RaftEntry, SnapshotMeta, StoredMembership, TypeConfig,
-};
+use crate::type_config::{LogId, RaftEntry, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// What was applied last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,7 +277,11 @@ impl RaftStateMachine<TypeConfig> for Applier {
         }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: SnapshotFile) -> io::Result<()> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        file: SnapshotFile,
+    ) -> io::Result<()> {
         let (store, snapshots) = (Arc::clone(&self.store), self.snapshots.clone());
         let expected = meta.last_log_id;
         let install = move || install(store.as_ref(), &snapshots, &file, expected);
@@ -289,11 +291,12 @@ impl RaftStateMachine<TypeConfig> for Applier {
         Ok(())
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> io::Result<Option<RaftSnapshot>> {
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
         let current = self.snapshots.current();
-        current.map(|current| to_raft(&current)).transpose().map_err(|fault| self.health.fail(fault))
+        current
+            .map(|current| to_raft(&current))
+            .transpose()
+            .map_err(|fault| self.health.fail(fault))
     }
 }
 
@@ -348,3 +351,6 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         on_thread("snapshot-build", build).await.map_err(|fault| self.health.fail(fault))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,8 @@ pub struct Timings {
 
 impl Timings {
     /// For nodes of one data center: a dead leader is replaced within three seconds.
-    pub const LOCAL: Self = Self { heartbeat_ms: 200, election_min_ms: 600, election_max_ms: 1_200 };
+    pub const LOCAL: Self =
+        Self { heartbeat_ms: 200, election_min_ms: 600, election_max_ms: 1_200 };
 
     fn check(self) -> Result<(), Error> {
         let illegal = |reason| Err(Error::Config { reason });
@@ -94,7 +95,11 @@ impl RaftConfig {
 mod tests {
     use super::*;
 
-    fn check(heartbeat_ms: u64, election_min_ms: u64, election_max_ms: u64) -> Option<&'static str> {
+    fn check(
+        heartbeat_ms: u64,
+        election_min_ms: u64,
+        election_max_ms: u64,
+    ) -> Option<&'static str> {
         let timings = Timings { heartbeat_ms, election_min_ms, election_max_ms };
         match timings.check() {
             Ok(()) => None,

@@ -80,7 +80,10 @@ pub(crate) fn log_id_of_applied(applied: &AppliedEntry) -> LogId {
 }
 
 fn log_id(term: u64, leader: u64, index: u64) -> LogId {
-    LogId::new(<TypeConfig as openraft::RaftTypeConfig>::LeaderId::new_committed(term, leader), index)
+    LogId::new(
+        <TypeConfig as openraft::RaftTypeConfig>::LeaderId::new_committed(term, leader),
+        index,
+    )
 }
 
 impl From<&LogId> for LogIdRecord {

@@ -156,7 +156,9 @@ pub enum Fault {
         path: PathBuf,
     },
     /// The state lacks entries that the log no longer has, and no snapshot has them. Reinstall from a peer.
-    #[error("the state ends at {applied}, the log begins behind {purged}, and no snapshot bridges them")]
+    #[error(
+        "the state ends at {applied}, the log begins behind {purged}, and no snapshot bridges them"
+    )]
     HistoryMissing {
         /// The last entry in the state.
         applied: LogIndex,

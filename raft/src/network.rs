@@ -24,7 +24,10 @@ pub trait PeerNetwork:
 }
 
 impl<T> PeerNetwork for T where
-    T: RaftNetworkFactory<TypeConfig, Network: NetSnapshot<TypeConfig, SnapshotData = SnapshotFile>>
+    T: RaftNetworkFactory<
+            TypeConfig,
+            Network: NetSnapshot<TypeConfig, SnapshotData = SnapshotFile>,
+        >
 {
 }
 

@@ -22,7 +22,7 @@ use crate::config::RaftConfig;
 use crate::error::{Error, Fault, LeaderHint};
 use crate::frame::Frame;
 use crate::health::Health;
-use crate::log_store::{LogStore, committed_operation};
+use crate::log_store::{LogStore, STREAM, committed_operation};
 use crate::network::{NoPeers, PeerNetwork};
 use crate::recovery;
 use crate::snapshots::Snapshots;
@@ -87,7 +87,7 @@ impl RaftNode {
         let raft = raft.map_err(|fatal| poisoned(consensus(&fatal)))?;
         let config = Arc::new(config);
         let node = Self { raft, wal, store, snapshots, health, config, applied };
-        node.elect_alone().await?;
+        node.settle().await?;
         Ok(node)
     }
 
@@ -101,10 +101,12 @@ impl RaftNode {
         let members = BTreeMap::from([(self.config.node_id, address)]);
         match self.raft.initialize(members).await {
             Ok(()) => Ok(()),
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => match self.is_alone() {
-                true => Ok(()),
-                false => Err(Error::OtherMembership),
-            },
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
+                match self.is_alone().await? {
+                    true => Ok(()),
+                    false => Err(Error::OtherMembership),
+                }
+            }
             Err(RaftError::APIError(InitializeError::NotInMembers(_))) => {
                 Err(Error::OtherMembership)
             }
@@ -213,10 +215,9 @@ impl RaftNode {
         let over = std::pin::pin!(wait.metrics(over, "the node stops"));
         let failed = std::pin::pin!(self.health.failed());
         drop(select(over, failed).await);
-        match self.why_stopped() {
-            Error::Poisoned { fault } => Some(fault),
-            _shutdown => None,
-        }
+        // Asked for its effect: a fault that only openraft has told is recorded by it.
+        drop(self.why_stopped());
+        self.health.fault()
     }
 
     /// Stops the node, and makes what it applied durable.
@@ -285,15 +286,25 @@ impl RaftNode {
         }
     }
 
-    fn is_alone(&self) -> bool {
-        let metrics = self.metrics();
-        let voters = metrics.membership_config.membership().voter_ids();
-        voters.eq([self.config.node_id])
+    async fn is_alone(&self) -> Result<bool, Error> {
+        let node = self.config.node_id;
+        let alone = self.raft.with_raft_state(move |state| {
+            let membership = state.membership_state.effective();
+            membership.membership().voter_ids().eq([node])
+        });
+        alone.await.map_err(|fatal| self.stopped_error(&fatal))
     }
 
-    /// A cluster of one need not wait for an election timeout: nobody else could win.
-    async fn elect_alone(&self) -> Result<(), Error> {
-        if !self.is_alone() {
+    /// Waits until openraft's metrics show what the log holds, and calls an election that nobody else could win: a
+    /// cluster of one need not wait for a timeout.
+    async fn settle(&self) -> Result<(), Error> {
+        let log = self.wal.state(STREAM).map_err(|error| self.poison(Fault::Log(error)))?;
+        let end = log.end().map(|position| position.index);
+        let shown = move |metrics: &RaftMetrics<TypeConfig>| end <= metrics.last_log_index;
+        let wait = self.raft.wait(None);
+        let shown = self.unless_failed(wait.metrics(shown, "the log is known")).await?;
+        shown.map_err(|_stopping| self.why_stopped())?;
+        if !self.is_alone().await? {
             return Ok(());
         }
         let elected = self.raft.trigger().elect(false).await;

@@ -81,7 +81,10 @@ impl Snapshots {
         let mut sink = BufWriter::new(File::create(&path).map_err(failed)?);
         let meta = store.export(&mut sink).map_err(Fault::Store)?;
         sink.flush().map_err(failed)?;
-        sink.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)?;
+        sink.into_inner()
+            .map_err(|error| failed(error.into_error()))?
+            .sync_all()
+            .map_err(failed)?;
         self.publish(&path, meta)
     }
 

@@ -75,7 +75,7 @@ pub(crate) fn open_wal(disk: &SimDisk) -> (WalHandle, WalService) {
 /// Small segments: the simulated disk holds every prepared byte in memory.
 pub(crate) fn options() -> Options {
     let mut options = Options::new(OWNER);
-    options.segment_bytes = 64 * 1024;
+    options.segment_bytes = 1024 * 1024;
     options
 }
 

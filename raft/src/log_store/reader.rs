@@ -41,9 +41,8 @@ impl LogReader {
     /// Fails closed: an entry that this program cannot read is named, never skipped.
     fn decode(&self, record: Record) -> io::Result<RaftEntry> {
         let Record { index, tag, payload } = record;
-        let payload = Frame::parse(payload).map_err(|source| {
-            self.health.fail(Fault::Entry { index: LogIndex(index), source })
-        })?;
+        let payload = Frame::parse(payload)
+            .map_err(|source| self.health.fail(Fault::Entry { index: LogIndex(index), source }))?;
         Ok(RaftEntry { log_id: log_id_of(index, tag), payload })
     }
 }
@@ -79,7 +78,11 @@ impl RaftLogReader<TypeConfig> for LogReader {
             .map_err(|source| self.health.fail(Fault::Slot { slot: "vote", source }))
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<RaftEntry>> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> io::Result<Vec<RaftEntry>> {
         self.read(start..end, limits::READ_BYTES_MAX)
     }
 

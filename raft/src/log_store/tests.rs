@@ -154,9 +154,11 @@ fn operations_are_divided_by_bytes_and_keep_their_order() {
     };
     let parts = divide((1..=3).map(operation).collect());
     let indexes = |part: &Vec<Operation>| {
-        let index = |operation: &Operation| match operation {
-            Operation::Append { index, .. } => *index,
-            other => panic!("unexpected {other:?}"),
+        let index = |operation: &Operation| {
+            let Operation::Append { index, .. } = operation else {
+                panic!("unexpected {operation:?}")
+            };
+            *index
         };
         part.iter().map(index).collect::<Vec<_>>()
     };
