@@ -12,6 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A failure to write, read or verify a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "each field is named in its variant's message")]
 pub enum Error {
     /// A column's type has no place in a dataset.
     #[error(transparent)]

@@ -12,6 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A failure of a bucket, a file in it, or the disk below.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "each field is named in its variant's message")]
 pub enum Error {
     /// The key does not follow the grammar; nothing was touched.
     #[error("object key {key:?} is refused: {fault}")]

@@ -26,6 +26,7 @@ use crate::local_read::invalid_range;
 /// The digests of the files that may be read, by key. Cheap to clone; clones share their content.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
+    // Shared: the applier registers files while many readers look them up; each call holds it for one look-up.
     digests: Arc<RwLock<BTreeMap<Path, Arc<FileDigest>>>>,
 }
 
