@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bincode::{Decode, Encode};
 use openraft::vote::RaftLeaderIdExt;
 
 use alluvium_state_machine::record::AppliedEntry;
@@ -17,38 +16,16 @@ use crate::type_config::{Address, LogId, Membership, StoredMembership, TypeConfi
 /// The version of every value here.
 pub(crate) const FORMAT_VERSION: u16 = 1;
 
-#[derive(Debug, Clone, Copy, Encode, Decode)]
-struct LogIdRecord {
-    term: u64,
-    leader: u64,
-    index: u64,
-}
+// Plain tuples: the codec encodes them as it does structs, and its library stays behind `types::codec`.
 
-#[derive(Debug, Clone, Copy, Encode, Decode)]
-struct VoteRecord {
-    term: u64,
-    node: u64,
-    committed: bool,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-struct MembershipRecord {
-    /// One set of voters; two while a change is under way.
-    configs: Vec<Vec<u64>>,
-    nodes: Vec<NodeRecord>,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-struct NodeRecord {
-    id: u64,
-    peer: String,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-struct StoredMembershipRecord {
-    log_id: Option<LogIdRecord>,
-    membership: MembershipRecord,
-}
+/// Term, leader, index.
+type LogIdRecord = (u64, u64, u64);
+/// Term, node, whether a quorum granted it.
+type VoteRecord = (u64, u64, bool);
+/// One set of voters, two while a change is under way; and every node with its peer address.
+type MembershipRecord = (Vec<Vec<u64>>, Vec<(u64, String)>);
+/// The entry that set it, and the membership.
+type StoredMembershipRecord = (Option<LogIdRecord>, MembershipRecord);
 
 /// Packs term and leader into the tag that the WAL keeps beside an entry.
 #[must_use]
@@ -86,24 +63,20 @@ fn log_id(term: u64, leader: u64, index: u64) -> LogId {
     )
 }
 
-impl From<&LogId> for LogIdRecord {
-    fn from(id: &LogId) -> Self {
-        Self { term: id.leader_id.term, leader: id.leader_id.node_id, index: id.index }
-    }
+fn record_of_log_id(id: &LogId) -> LogIdRecord {
+    (id.leader_id.term, id.leader_id.node_id, id.index)
 }
 
-impl From<LogIdRecord> for LogId {
-    fn from(record: LogIdRecord) -> Self {
-        log_id(record.term, record.leader, record.index)
-    }
+fn log_id_of_record((term, leader, index): LogIdRecord) -> LogId {
+    log_id(term, leader, index)
 }
 
 /// Encodes a vote.
 #[must_use]
 pub(crate) fn encode_vote(vote: &Vote) -> Vec<u8> {
     let leader = vote.leader_id();
-    let (term, node) = (leader.term, leader.node_id);
-    encode(&VoteRecord { term, node, committed: vote.is_committed() })
+    let record: VoteRecord = (leader.term, leader.node_id, vote.is_committed());
+    versioned(codec::encode(&record))
 }
 
 /// Decodes a vote.
@@ -111,8 +84,8 @@ pub(crate) fn encode_vote(vote: &Vote) -> Vec<u8> {
 /// # Errors
 /// When the bytes are none.
 pub(crate) fn decode_vote(bytes: &[u8]) -> Result<Vote, EntryFault> {
-    let VoteRecord { term, node, committed } = decode(bytes)?;
-    match committed {
+    let (term, node, granted): VoteRecord = codec::decode(value_of(bytes)?)?;
+    match granted {
         true => Ok(Vote::new_committed(term, node)),
         false => Ok(Vote::new(term, node)),
     }
@@ -121,7 +94,7 @@ pub(crate) fn decode_vote(bytes: &[u8]) -> Result<Vote, EntryFault> {
 /// Encodes the identity of an entry.
 #[must_use]
 pub(crate) fn encode_log_id(id: &LogId) -> Vec<u8> {
-    encode(&LogIdRecord::from(id))
+    versioned(codec::encode(&record_of_log_id(id)))
 }
 
 /// Decodes the identity of an entry.
@@ -129,13 +102,13 @@ pub(crate) fn encode_log_id(id: &LogId) -> Vec<u8> {
 /// # Errors
 /// When the bytes are none.
 pub(crate) fn decode_log_id(bytes: &[u8]) -> Result<LogId, EntryFault> {
-    decode::<LogIdRecord>(bytes).map(LogId::from)
+    Ok(log_id_of_record(codec::decode(value_of(bytes)?)?))
 }
 
 /// Encodes a membership.
 #[must_use]
 pub(crate) fn encode_membership(membership: &Membership) -> Vec<u8> {
-    encode(&record_of(membership))
+    versioned(codec::encode(&record_of(membership)))
 }
 
 /// Decodes a membership.
@@ -143,14 +116,15 @@ pub(crate) fn encode_membership(membership: &Membership) -> Vec<u8> {
 /// # Errors
 /// When the bytes are none, or name a voter without an address.
 pub(crate) fn decode_membership(bytes: &[u8]) -> Result<Membership, EntryFault> {
-    membership_of(decode(bytes)?)
+    membership_of(codec::decode(value_of(bytes)?)?)
 }
 
 /// Encodes a membership and the entry that set it.
 #[must_use]
 pub(crate) fn encode_stored_membership(stored: &StoredMembership) -> Vec<u8> {
-    let log_id = stored.log_id().as_ref().map(LogIdRecord::from);
-    encode(&StoredMembershipRecord { log_id, membership: record_of(stored.membership()) })
+    let log_id = stored.log_id().as_ref().map(record_of_log_id);
+    let record: StoredMembershipRecord = (log_id, record_of(stored.membership()));
+    versioned(codec::encode(&record))
 }
 
 /// Decodes a membership and the entry that set it; no bytes are no membership yet.
@@ -161,37 +135,37 @@ pub(crate) fn decode_stored_membership(bytes: &[u8]) -> Result<StoredMembership,
     if bytes.is_empty() {
         return Ok(StoredMembership::default());
     }
-    let record: StoredMembershipRecord = decode(bytes)?;
-    let membership = membership_of(record.membership)?;
-    Ok(StoredMembership::new(record.log_id.map(LogId::from), membership))
+    let (log_id, membership): StoredMembershipRecord = codec::decode(value_of(bytes)?)?;
+    let membership = membership_of(membership)?;
+    Ok(StoredMembership::new(log_id.map(log_id_of_record), membership))
 }
 
 fn record_of(membership: &Membership) -> MembershipRecord {
     let configs = membership.get_joint_config().iter();
     let configs = configs.map(|voters| voters.iter().copied().collect()).collect();
-    let node = |(&id, address): (&u64, &Address)| NodeRecord { id, peer: address.peer.clone() };
-    MembershipRecord { configs, nodes: membership.nodes().map(node).collect() }
+    let node = |(&id, address): (&u64, &Address)| (id, address.peer.clone());
+    (configs, membership.nodes().map(node).collect())
 }
 
-fn membership_of(record: MembershipRecord) -> Result<Membership, EntryFault> {
-    if record.configs.is_empty() && record.nodes.is_empty() {
+fn membership_of((configs, nodes): MembershipRecord) -> Result<Membership, EntryFault> {
+    if configs.is_empty() && nodes.is_empty() {
         return Ok(Membership::default());
     }
-    let nodes = record.nodes.into_iter().map(|node| (node.id, Address { peer: node.peer }));
+    let nodes = nodes.into_iter().map(|(id, peer)| (id, Address { peer }));
     let nodes: BTreeMap<u64, Address> = nodes.collect();
-    let configs = record.configs.into_iter().map(BTreeSet::from_iter).collect();
+    let configs = configs.into_iter().map(BTreeSet::from_iter).collect();
     Membership::new(configs, nodes).map_err(|_invalid| EntryFault::Membership)
 }
 
-fn encode<T: Encode>(value: &T) -> Vec<u8> {
-    let encoded = codec::encode(value).expect("NODES_MAX addresses fit a header");
+fn versioned(encoded: Result<Vec<u8>, alluvium_types::Error>) -> Vec<u8> {
+    let encoded = encoded.expect("NODES_MAX addresses fit a header");
     [&FORMAT_VERSION.to_le_bytes()[..], &encoded].concat()
 }
 
-fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, EntryFault> {
+fn value_of(bytes: &[u8]) -> Result<&[u8], EntryFault> {
     let (version, value) = bytes.split_first_chunk::<2>().ok_or(EntryFault::Short)?;
     match u16::from_le_bytes(*version) {
-        FORMAT_VERSION => Ok(codec::decode(value)?),
+        FORMAT_VERSION => Ok(value),
         found => Err(EntryFault::Version { found, supported: FORMAT_VERSION }),
     }
 }

@@ -60,6 +60,7 @@ fn damaged_and_newer_values_are_refused() {
     assert_eq!(decode_vote(&[2, 0, 0]), Err(newer));
     let frame = alluvium_types::Error::Frame { reason: "its header does not decode" };
     assert_eq!(decode_log_id(&[1, 0, 5]), Err(EntryFault::Frame(frame)));
-    let orphan = MembershipRecord { configs: vec![vec![1]], nodes: Vec::new() };
-    assert_eq!(decode_membership(&encode(&orphan)), Err(EntryFault::Membership));
+    let orphan: MembershipRecord = (vec![vec![1]], Vec::new());
+    let orphan = versioned(codec::encode(&orphan));
+    assert_eq!(decode_membership(&orphan), Err(EntryFault::Membership));
 }

