@@ -1,4 +1,5 @@
-//! Decodes arbitrary bytes as each of the log's formats: no panic, and what decodes is what we would have written.
+//! Decodes arbitrary bytes as each of the log's formats: no panic, and what decodes is what we
+//! would have written.
 #![no_main]
 
 use alluvium_wal::record;

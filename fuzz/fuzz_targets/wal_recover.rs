@@ -1,7 +1,7 @@
 //! Opens a log with arbitrary edits in its segment: it opens or names the damage, and never panics.
 //!
-//! Edits come as (offset, byte) pairs. Checksums of the header that an edit hits are made right again, so that the
-//! search reaches the rules behind them.
+//! Edits come as (offset, byte) pairs. Checksums of the header that an edit hits are made right
+//! again, so that the search reaches the rules behind them.
 #![no_main]
 
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The small state of every stream: where it begins and ends, and its slots. All but the entries.
 //!
-//! The same rules check a caller's operation before it is accepted and a record when it is replayed. New
-//! segments begin with this state, so that older ones are needed only for entries. Invariant: a purged stream's
-//! entries begin right behind the purged index.
+//! The same rules check a caller's operation before it is accepted and a record when it is
+//! replayed. New segments begin with this state, so that older ones are needed only for entries.
+//! Invariant: a purged stream's entries begin right behind the purged index.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -185,7 +185,8 @@ impl Bases {
         self.streams.contains_key(&stream) || u64_of(self.streams.len()) < limits::STREAMS_MAX
     }
 
-    /// Returns the state of `stream`, to be given to [`Bases::put_back`] when a later change is refused.
+    /// Returns the state of `stream`, to be given to [`Bases::put_back`] when a later change is
+    /// refused.
     pub(crate) fn copy_of(&self, stream: StreamId) -> Option<Base> {
         self.streams.get(&stream).cloned()
     }
@@ -285,7 +286,8 @@ fn next_index(index: u64) -> u64 {
     index.saturating_add(1)
 }
 
-/// Remembers in which segments each stream has live entries, so that a segment goes only when none needs it.
+/// Remembers in which segments each stream has live entries, so that a segment goes only when none
+/// needs it.
 ///
 /// Kept by the writer from records that are written, never from those that wait.
 #[derive(Debug, Default)]

@@ -1,4 +1,5 @@
-//! The bytes of one vectored write: headers and small payloads in one buffer, large payloads where they are.
+//! The bytes of one vectored write: headers and small payloads in one buffer, large payloads where
+//! they are.
 //!
 //! It must not copy a large payload. Invariant: the parts, one after the other, are whole records.
 

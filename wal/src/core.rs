@@ -1,7 +1,9 @@
-//! The log as one thread sees it: open, commit, read. The service puts a thread and a queue around it.
+//! The log as one thread sees it: open, commit, read. The service puts a thread and a queue around
+//! it.
 //!
-//! The simulator drives this directly. It must not start threads or read clocks. Invariant: when `commit` returns
-//! success, all of it was synced; when it returns an error that is not poison, none of it was accepted.
+//! The simulator drives this directly. It must not start threads or read clocks. Invariant: when
+//! `commit` returns success, all of it was synced; when it returns an error that is not poison,
+//! none of it was accepted.
 
 use std::sync::Arc;
 
@@ -57,9 +59,9 @@ impl Wal {
     /// Writes and syncs `operations`, all or none.
     ///
     /// # Errors
-    /// [`Error::Full`] and the errors of bad operations accept nothing and leave the log usable. After
-    /// [`Error::Poisoned`] it is unknown what will be found when the log is opened again: all, a part from the
-    /// front, or nothing of `operations`, and everything before them.
+    /// [`Error::Full`] and the errors of bad operations accept nothing and leave the log usable.
+    /// After [`Error::Poisoned`] it is unknown what will be found when the log is opened again:
+    /// all, a part from the front, or nothing of `operations`, and everything before them.
     pub fn commit(&mut self, operations: Vec<Operation>) -> Result<Durable, Error> {
         let prepared = Prepared::new(operations)?;
         let unit = self.stage(|shared| shared.stage(&prepared))?;
@@ -75,7 +77,8 @@ impl Wal {
         self.write_units(&[unit])
     }
 
-    /// Writes the watermark, if it trails: what an idle log does, so that a later torn tail is told from damage.
+    /// Writes the watermark, if it trails: what an idle log does, so that a later torn tail is told
+    /// from damage.
     ///
     /// # Errors
     /// [`Error::Poisoned`].
@@ -128,8 +131,8 @@ impl Wal {
         self.writer.durable.lsn
     }
 
-    /// Writes the watermark and ends the log. A log that is merely dropped opens as well, only less sure of its
-    /// last records.
+    /// Writes the watermark and ends the log. A log that is merely dropped opens as well, only less
+    /// sure of its last records.
     ///
     /// # Errors
     /// [`Error::Poisoned`].
@@ -188,7 +191,8 @@ impl Wal {
         }
     }
 
-    /// Writes staged units, makes them durable and readable from disk, and gives back what they set free.
+    /// Writes staged units, makes them durable and readable from disk, and gives back what they set
+    /// free.
     pub(crate) fn write_units(&mut self, units: &[Unit]) -> Result<Durable, Error> {
         let rotates = units.first().is_some_and(|unit| unit.rotate_before);
         let spare = rotates.then(|| self.gate.lock().space.redeem());

@@ -46,7 +46,8 @@ pub enum IoOperation {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The storage failed before the log accepted anything. Nothing changed; opening may be tried again.
+    /// The storage failed before the log accepted anything. Nothing changed; opening may be tried
+    /// again.
     #[error("{operation:?} of {file} failed")]
     Io {
         /// What was tried.
@@ -57,7 +58,8 @@ pub enum Error {
         #[source]
         source: Arc<io::Error>,
     },
-    /// A write or a sync failed earlier. Nothing works any more: stop the process, and open the log anew.
+    /// A write or a sync failed earlier. Nothing works any more: stop the process, and open the log
+    /// anew.
     #[error("the log is poisoned since {operation:?} failed")]
     Poisoned {
         /// What failed.
@@ -66,7 +68,8 @@ pub enum Error {
         #[source]
         source: Arc<io::Error>,
     },
-    /// The disk has no room for another segment. Nothing was accepted; it works again when there is room.
+    /// The disk has no room for another segment. Nothing was accepted; it works again when there is
+    /// room.
     #[error("no room for another segment")]
     Full {
         /// What the storage said.
@@ -80,7 +83,7 @@ pub enum Error {
         segment: SegmentSeq,
         /// Where in the segment.
         offset: u64,
-        /// The position of the first record that is not there.
+        /// The position of the first record that is not there; zero where only the place is known.
         lsn: Lsn,
         /// What is wrong.
         reason: Reason,
@@ -132,7 +135,8 @@ pub enum Error {
         /// The index given.
         got: u64,
     },
-    /// A truncation would undo a purge, or a purge names another tag than the last. Nothing was accepted.
+    /// A truncation would undo a purge, or a purge names another tag than the last. Nothing was
+    /// accepted.
     #[error("stream {stream} is purged up to {purged}: {got} is below or contradicts it")]
     BelowPurged {
         /// The stream.

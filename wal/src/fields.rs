@@ -1,6 +1,7 @@
 //! Little-endian fields, one after the other, in a buffer of fixed size: how every header is coded.
 //!
-//! Running over the end is a bug of the format's own code, never of the input: buffers have constant size.
+//! Running over the end is a bug of the format's own code, never of the input: buffers have
+//! constant size.
 
 /// As many zeros as the largest header has bytes.
 static ZEROS: [u8; 4096] = [0; 4096];
@@ -93,7 +94,8 @@ impl<'a> FieldReader<'a> {
         let count = self.rest.len().checked_sub(keep).expect("the layout leaves room");
         let (now, later) = self.rest.split_at(count);
         self.rest = later;
-        // One comparison instead of a loop: a segment header has 4,000 such bytes, and tests run unoptimized.
+        // One comparison instead of a loop: a segment header has 4,000 such bytes, and tests run
+        // unoptimized.
         ZEROS.get(..count).is_some_and(|zeros| zeros == now)
     }
 }

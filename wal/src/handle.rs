@@ -1,7 +1,8 @@
 //! How everyone but the writer uses a running log: append to its queue, read beside it.
 //!
-//! Clones are cheap, and every method works on any thread. It must not touch the disk to append. Invariant: an
-//! append that returned success is readable at once, in order, and its callback will be called.
+//! Clones are cheap, and every method works on any thread. It must not touch the disk to append.
+//! Invariant: an append that returned success is readable at once, in order, and its callback will
+//! be called.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,12 +39,14 @@ impl WalHandle {
         Self { reader: Reader::new(Arc::clone(&gate)), gate }
     }
 
-    /// Queues `operations`, all or none, waiting for room if there is none. They are readable when this returns;
-    /// `callback` is called by the writer when they are durable, or when that has failed for good.
+    /// Queues `operations`, all or none, waiting for room if there is none. They are readable when
+    /// this returns; `callback` is called by the writer when they are durable, or when that has
+    /// failed for good.
     ///
     /// # Errors
-    /// Nothing was accepted, and the callback is dropped without being called: [`Error::Full`] while the disk has
-    /// no room, the errors of bad operations, [`Error::Poisoned`] and [`Error::Closed`].
+    /// Nothing was accepted, and the callback is dropped without being called: [`Error::Full`]
+    /// while the disk has no room, the errors of bad operations, [`Error::Poisoned`] and
+    /// [`Error::Closed`].
     pub async fn append(
         &self,
         operations: Vec<Operation>,

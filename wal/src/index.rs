@@ -1,6 +1,8 @@
-//! Where each entry of a stream is: in memory while it waits for the disk, else in a segment, perhaps cached.
+//! Where each entry of a stream is: in memory while it waits for the disk, else in a segment,
+//! perhaps cached.
 //!
-//! It holds no bytes but those of waiting and recent entries. Invariant: entries have consecutive indexes.
+//! It holds no bytes but those of waiting and recent entries. Invariant: entries have consecutive
+//! indexes.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,7 +1,9 @@
-//! Looking at a log without changing it: every record with its place, and all damage, not only the first.
+//! Looking at a log without changing it: every record with its place, and all damage, not only the
+//! first.
 //!
-//! [`inspect`] walks a log that nobody has open; [`scrub`] rereads the sealed segments of one that is. Neither
-//! writes, locks or repairs. Invariant: a record that is reported was verified whole, payload included.
+//! [`inspect`] walks a log that nobody has open; [`scrub`] rereads the sealed segments of one that
+//! is. Neither writes, locks or repairs. Invariant: a record that is reported was verified whole,
+//! payload included.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,11 +39,13 @@ pub enum Finding {
     },
     /// A record, or several, or a whole segment, that should be there and is not.
     Damage {
-        /// What is wrong and where; an [`Error::Corrupt`], [`Error::Foreign`] or [`Error::MissingSegment`].
+        /// What is wrong and where; an [`Error::Corrupt`], [`Error::Foreign`] or
+        /// [`Error::MissingSegment`].
         error: Error,
         /// The position of the first record behind the damage, if there is one.
         until: Option<Lsn>,
-        /// True when the damaged records were acknowledged; false for a torn tail, which opening would cut.
+        /// True when the damaged records were acknowledged; false for a torn tail, which opening
+        /// would cut.
         acknowledged: bool,
     },
     /// The records of a segment end here.

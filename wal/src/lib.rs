@@ -1,11 +1,12 @@
 //! A log of bytes in segments: many streams, one sequence of records, one sync for all who wait.
 //!
-//! **Guarantees.** What was acknowledged is there after any crash or power cut, byte for byte, or opening says what
-//! is damaged and changes nothing. A write that was torn is cut and reported. What is read was verified. A full
-//! disk refuses appends and harms nothing. A failed sync is final.
+//! **Guarantees.** What was acknowledged is there after any crash or power cut, byte for byte, or
+//! opening says what is damaged and changes nothing. A write that was torn is cut and reported.
+//! What is read was verified. A full disk refuses appends and harms nothing. A failed sync is
+//! final.
 //!
-//! **Does not** know Raft, rows or time; repair damage (a peer has the bytes, `inspect` says which); retry;
-//! keep a purged entry, though its bytes stay in a spare until that is overwritten.
+//! **Does not** know Raft, rows or time; repair damage (a peer has the bytes, `inspect` says
+//! which); retry; keep a purged entry, though its bytes stay in a spare until that is overwritten.
 //!
 //! ```text
 //! let storage = Arc::new(FsStorage::open(&dir)?);
@@ -17,14 +18,16 @@
 //! service.shutdown()?;
 //! ```
 //!
-//! **Reading order.** `ids`, `operation`: the vocabulary. [`record`], [`segment`], [`watermark`]: the bytes, as
-//! `docs/formats/wal.md` has them. [`storage`], [`sim`]: the disk, real and simulated. `bases`: what a record may
-//! do to its stream. `shared`: the door, where an append is accepted. `batch`, `writer`, `spares`: the way to the
-//! disk. `core`: one thread's view; `service`, `handle`: everyone's. `index`, `reader`: the way back. `recovery`:
-//! opening, and the judgment over the end. `inspect`: looking without touching. `model`: the test that decides.
+//! **Reading order.** `ids`, `operation`: the vocabulary. [`record`], [`segment`], [`watermark`]:
+//! the bytes, as `docs/formats/wal.md` has them. [`storage`], [`sim`]: the disk, real and
+//! simulated. `bases`: what a record may do to its stream. `shared`: the door, where an append is
+//! accepted. `batch`, `writer`, `spares`: the way to the disk. `core`: one thread's view;
+//! `service`, `handle`: everyone's. `index`, `reader`: the way back. `recovery`: opening, and the
+//! judgment over the end. `inspect`: looking without touching. `model`: the test that decides.
 //!
-//! **Errors.** [`Error::is_corruption`]: fetch from a peer. [`Error::Poisoned`]: end the process. [`Error::Full`],
-//! [`Error::Busy`]: later. The others name a mistake of the caller; nothing was accepted.
+//! **Errors.** [`Error::is_corruption`]: fetch from a peer. [`Error::Poisoned`]: end the process.
+//! [`Error::Full`], [`Error::Busy`]: later. The others name a mistake of the caller; nothing was
+//! accepted.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]

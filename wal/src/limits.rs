@@ -1,7 +1,7 @@
 //! Every limit of the log, by name. What has no limit here does not grow.
 //!
-//! Changing a limit must not change what an existing log means: sizes that decide how bytes are read are
-//! stored in the segment header.
+//! Changing a limit must not change what an existing log means: sizes that decide how bytes are
+//! read are stored in the segment header.
 
 /// One kibibyte.
 pub const KIB: u64 = 1024;
@@ -17,7 +17,8 @@ pub const SEGMENT_BYTES_MAX: u64 = 1024 * MIB;
 /// Bytes of the segment header, at the start of the file.
 pub const SEGMENT_HEADER_BYTES: u64 = 4 * KIB;
 
-/// Bytes of a record header. A multiple of [`ALIGNMENT`], so that the payload behind it is aligned too.
+/// Bytes of a record header. A multiple of [`ALIGNMENT`], so that the payload behind it is aligned
+/// too.
 pub const RECORD_HEADER_BYTES: u64 = 128;
 /// Records start and payloads start at multiples of this: what Arrow wants of a buffer.
 pub const ALIGNMENT: u64 = 64;
@@ -34,7 +35,8 @@ pub const OPERATIONS_MAX: u64 = 65_536;
 
 /// Bytes that one vectored write gathers at most, unless a single append is larger.
 pub const BATCH_BYTES_MAX: u64 = 8 * MIB;
-/// Payloads up to this size are copied beside their header: cheaper than an I/O vector of their own.
+/// Payloads up to this size are copied beside their header: cheaper than an I/O vector of their
+/// own.
 pub const COPY_BYTES_MAX: u64 = 4 * KIB;
 
 /// Bytes that wait for the writer at most, unless a single append is larger.

@@ -8,8 +8,8 @@ use crate::limits;
 /// One change of one stream. Several given together become durable together, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// Appends an entry. Its index must follow the last; a stream that is empty and was never purged starts
-    /// anywhere.
+    /// Appends an entry. Its index must follow the last; a stream that is empty and was never
+    /// purged starts anywhere.
     Append {
         /// The stream.
         stream: StreamId,
@@ -27,8 +27,8 @@ pub enum Operation {
         /// The last index that stays; nothing for none.
         after: Option<u64>,
     },
-    /// Drops the entries up to and including an index, which may lie behind the last: the next entry then
-    /// follows it. A purge below an earlier one changes nothing.
+    /// Drops the entries up to and including an index, which may lie behind the last: the next
+    /// entry then follows it. A purge below an earlier one changes nothing.
     Purge {
         /// The stream.
         stream: StreamId,
@@ -69,7 +69,8 @@ pub struct StreamState {
 }
 
 impl StreamState {
-    /// Returns the last entry that was ever there and not truncated: the last one, or the last purged.
+    /// Returns the last entry that was ever there and not truncated: the last one, or the last
+    /// purged.
     #[must_use]
     pub fn end(&self) -> Option<Position> {
         self.last.or(self.purged)

@@ -1,4 +1,5 @@
-//! Bugs that the tests plant to prove that the model test would find them. No build but the tests' can.
+//! Bugs that the tests plant to prove that the model test would find them. No build but the tests'
+//! can.
 
 /// A bug from the catalogue of `docs/TESTING.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

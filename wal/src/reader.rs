@@ -1,7 +1,8 @@
 //! Reading entries, from any thread, while the writer works.
 //!
-//! An entry on disk costs one `pread` into an aligned buffer, is verified there, and is handed out without a copy.
-//! It must never hand out bytes that it has not verified. The lock is not held while the disk is read.
+//! An entry on disk costs one `pread` into an aligned buffer, is verified there, and is handed out
+//! without a copy. It must never hand out bytes that it has not verified. The lock is not held
+//! while the disk is read.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -44,7 +45,8 @@ impl Reader {
         Ok(shared.state(stream))
     }
 
-    /// Returns the value of a slot that is durable; one that still waits for the disk is not returned.
+    /// Returns the value of a slot that is durable; one that still waits for the disk is not
+    /// returned.
     ///
     /// # Errors
     /// [`Error::Poisoned`] or [`Error::Closed`].
@@ -62,7 +64,8 @@ impl Reader {
         self.read_limited(stream, range, u64::MAX)
     }
 
-    /// Returns the first entries of `stream` in `range`, as many as fit in `bytes_max` and at least one.
+    /// Returns the first entries of `stream` in `range`, as many as fit in `bytes_max` and at least
+    /// one.
     ///
     /// # Errors
     /// As [`Reader::read`].
@@ -98,8 +101,9 @@ impl Reader {
     /// Returns one entry.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is none at `index`; [`Error::Corrupt`] when its bytes are damaged: fetch it
-    /// from a peer; [`Error::Io`] when the disk cannot be read; [`Error::Poisoned`] or [`Error::Closed`].
+    /// [`Error::NotFound`] when there is none at `index`; [`Error::Corrupt`] when its bytes are
+    /// damaged: fetch it from a peer; [`Error::Io`] when the disk cannot be read;
+    /// [`Error::Poisoned`] or [`Error::Closed`].
     pub fn read_record(&self, stream: StreamId, index: u64) -> Result<Record, Error> {
         loop {
             let (at, tag, payload_len, segment) = match self.find(stream, index)? {

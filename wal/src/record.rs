@@ -1,7 +1,8 @@
 //! The record: a header of 128 bytes, a payload that starts 64-byte aligned, and padding.
 //!
-//! Byte table: `docs/formats/wal.md`. This file codes and checks single records and knows nothing of files.
-//! Invariant: a record that decodes is exactly what some `encode` returned, byte for byte.
+//! Byte table: `docs/formats/wal.md`. This file codes and checks single records and knows nothing
+//! of files. Invariant: a record that decodes is exactly what some `encode` returned, byte for
+//! byte.
 
 use crate::fields::{FieldReader, FieldWriter};
 use crate::ids::{Lsn, SegmentSeq, StreamId};
@@ -28,8 +29,8 @@ pub enum Kind {
     Purge,
     /// Replaces the value of a slot.
     Slot,
-    /// Opens a summary: `tag` records follow that say all that older segments are needed for, besides entries.
-    /// `index` counts the times that the log was opened.
+    /// Opens a summary: `tag` records follow that say all that older segments are needed for,
+    /// besides entries. `index` counts the times that the log was opened.
     Checkpoint,
     /// Part of a summary: the first, last and purged positions of one stream.
     Base,

@@ -1,7 +1,8 @@
-//! The segment: a preallocated file with a header that binds it to its owner and to the log before it.
+//! The segment: a preallocated file with a header that binds it to its owner and to the log before
+//! it.
 //!
-//! The header is synced before the file gets its name, so a named segment without a whole header is damage,
-//! never a crash. Invariant: a name holds the same number as the header behind it.
+//! The header is synced before the file gets its name, so a named segment without a whole header is
+//! damage, never a crash. Invariant: a name holds the same number as the header behind it.
 
 use crate::fields::{FieldReader, FieldWriter};
 use crate::ids::{Lsn, Owner, SegmentSeq};

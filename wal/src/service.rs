@@ -1,8 +1,9 @@
 //! The threads around a log: one that writes for all who append, one that prepares segments ahead.
 //!
-//! Group commit without waiting: the writer takes all that has queued while it wrote, writes it with one call,
-//! syncs once, and then tells every waiter. It never lingers in hope of more. It must not decide what is
-//! accepted: that is done at the queue's door. Invariant: every callback that was accepted is called once.
+//! Group commit without waiting: the writer takes all that has queued while it wrote, writes it
+//! with one call, syncs once, and then tells every waiter. It never lingers in hope of more. It
+//! must not decide what is accepted: that is done at the queue's door. Invariant: every callback
+//! that was accepted is called once.
 
 use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;

@@ -1,8 +1,10 @@
-//! What the writer and all readers share, behind one lock: the staged state of every stream, and the queue.
+//! What the writer and all readers share, behind one lock: the staged state of every stream, and
+//! the queue.
 //!
-//! An append is checked and *staged* here: from then on it is readable, and its room on disk is reserved, so
-//! that the writer cannot meet a full disk. It must not touch the disk. Invariant: the order of the queue is the
-//! order of staging, and what is staged is written or the log is poisoned.
+//! An append is checked and *staged* here: from then on it is readable, and its room on disk is
+//! reserved, so that the writer cannot meet a full disk. It must not touch the disk. Invariant: the
+//! order of the queue is the order of staging, and what is staged is written or the log is
+//! poisoned.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -46,8 +48,8 @@ impl Gate {
         }
     }
 
-    /// Takes the lock. A thread that panicked under it asserted something: what it left is still whole, since
-    /// changes are made after the checks.
+    /// Takes the lock. A thread that panicked under it asserted something: what it left is still
+    /// whole, since changes are made after the checks.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -181,6 +183,13 @@ fn draft_of(operation: Operation) -> Result<Draft, Error> {
     }
 }
 
+/// Refuses a state whose checkpoint would fill more than half of a segment: the log could not go on
+/// from it.
+pub(crate) fn check_checkpoint(bases: &Bases, segment_bytes: u64) -> Result<(), Error> {
+    let half = capacity(segment_bytes) >> 1;
+    check("half of segment_bytes, for all slots and streams", half, bases.checkpoint_bytes())
+}
+
 fn check(limit: &'static str, max: u64, value: u64) -> Result<(), Error> {
     if value <= max { Ok(()) } else { Err(Error::TooLarge { limit, max, value }) }
 }
@@ -219,7 +228,10 @@ impl Shared {
         for draft in &prepared.drafts {
             before.entry(draft.stream).or_insert_with(|| self.staged.copy_of(draft.stream));
         }
-        let checkpoint_bytes = self.staged.checkpoint_bytes();
+        // A new segment begins with the state before the unit. Most units begin none, and it is not
+        // cheap to add up.
+        let fits = prepared.bytes() <= self.space.left;
+        let checkpoint_bytes = if fits { 0 } else { self.staged.checkpoint_bytes() };
         let staged = self.stage_drafts(prepared).map_err(NotStaged::Refused);
         let staged = staged.and_then(|unit| self.reserve(unit, checkpoint_bytes));
         match staged {
@@ -238,15 +250,21 @@ impl Shared {
 
     fn stage_drafts(&mut self, prepared: &Prepared) -> Result<Unit, Error> {
         let mut unit = Unit::default();
+        let mut grows = false;
         for draft in &prepared.drafts {
             let Some(draft) = self.complete(draft.clone(), &unit.drafts) else { continue };
+            grows |= self.staged.get(draft.stream).is_none();
             if !self.staged.has_room_for(draft.stream) {
                 let (limit, max) = ("STREAMS_MAX", limits::STREAMS_MAX);
                 return Err(Error::TooLarge { limit, max, value: sum(max, 1) });
             }
             self.staged.apply(&draft).map_err(|refusal| refused(&draft, refusal))?;
+            grows |= draft.kind == Kind::Slot;
             unit.bytes = sum(unit.bytes, draft.record_bytes());
             unit.drafts.push(draft);
+        }
+        if grows {
+            check_checkpoint(&self.staged, self.segment_bytes)?;
         }
         Ok(unit)
     }
@@ -294,13 +312,14 @@ impl Shared {
 
     /// Decides in which segment the unit goes, and takes the room for it.
     fn reserve(&mut self, unit: Unit, checkpoint_bytes: u64) -> Result<Unit, NotStaged> {
-        let capacity = capacity(self.segment_bytes);
-        let with_checkpoint = sum(unit.bytes, checkpoint_bytes);
-        check("segment_bytes", capacity, with_checkpoint).map_err(NotStaged::Refused)?;
         if unit.bytes <= self.space.left {
             self.space.left = gap(self.space.left, unit.bytes);
             return Ok(unit);
         }
+        assert!(checkpoint_bytes > 0, "a new segment begins with a checkpoint");
+        let capacity = capacity(self.segment_bytes);
+        let with_checkpoint = sum(unit.bytes, checkpoint_bytes);
+        check("segment_bytes", capacity, with_checkpoint).map_err(NotStaged::Refused)?;
         self.reserve_segment(unit, checkpoint_bytes)
     }
 

@@ -1,7 +1,9 @@
-//! Spare segments: files of zeros, written and synced ahead, so that a rotation finds its blocks in place.
+//! Spare segments: files of zeros, written and synced ahead, so that a rotation finds its blocks in
+//! place.
 //!
-//! Zeros are written, not promised with `fallocate`: the first write into an unwritten extent costs a journal
-//! commit at its sync, and halves the rate of small commits. Invariant: a spare has its full length, synced.
+//! Zeros are written, not promised with `fallocate`: the first write into an unwritten extent costs
+//! a journal commit at its sync, and halves the rate of small commits. Invariant: a spare has its
+//! full length, synced.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -15,8 +17,8 @@ use crate::storage::{Access, Storage};
 /// Creates and fills the spare `number`; returns its name.
 ///
 /// # Errors
-/// [`Error::Full`] when the disk has no room: nothing is left behind. [`Error::Poisoned`] after any other
-/// failure, for a device that fails here will fail the log.
+/// [`Error::Full`] when the disk has no room: nothing is left behind. [`Error::Poisoned`] after any
+/// other failure, for a device that fails here will fail the log.
 pub(crate) fn prepare(storage: &dyn Storage, number: u64, bytes: u64) -> Result<String, Error> {
     let name = spare_name(number);
     match fill(storage, &name, bytes) {

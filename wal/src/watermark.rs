@@ -1,8 +1,8 @@
 //! The durable watermark: the highest position known to be synced, outside the log that it judges.
 //!
-//! Two slots are written in turn, so that a torn write of one leaves the other. It trails the truth by at most
-//! the idle time; records carry the same knowledge forward as `durable`. It must never name a position that
-//! was not synced. Invariant: generation `g` is in slot `g % 2`.
+//! Two slots are written in turn, so that a torn write of one leaves the other. It trails the truth
+//! by at most the idle time; records carry the same knowledge forward as `durable`. It must never
+//! name a position that was not synced. Invariant: generation `g` is in slot `g % 2`.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -178,8 +178,9 @@ impl WatermarkFile {
 
     /// Opens the file that [`read`] found `last` in, and writes `last` again.
     ///
-    /// A write that failed before the process ended may show in the cache and not be on the disk. The next write
-    /// goes to the other slot, which may be the only one that is: so `last` is made durable first.
+    /// A write that failed before the process ended may show in the cache and not be on the disk.
+    /// The next write goes to the other slot, which may be the only one that is: so `last` is made
+    /// durable first.
     pub(crate) fn open(storage: &dyn Storage, last: Watermark) -> Result<Self, Error> {
         let io = |source| Error::io(IoOperation::WriteWatermark, WATERMARK_NAME, source);
         let file = storage.open(WATERMARK_NAME, Access::WriteThrough).map_err(io)?;

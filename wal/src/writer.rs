@@ -1,7 +1,8 @@
 //! The one who writes: batches into the active segment, new segments, and the watermark.
 //!
-//! It must not decide what is written: that was decided when a unit was staged. Any failure here is final, and
-//! the caller poisons the log. Invariant: `durable` is the end of the last batch whose sync returned success.
+//! It must not decide what is written: that was decided when a unit was staged. Any failure here is
+//! final, and the caller poisons the log. Invariant: `durable` is the end of the last batch whose
+//! sync returned success.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -74,7 +75,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Writes units with one vectored write and one sync. The first may begin a new segment, in `spare`.
+    /// Writes units with one vectored write and one sync. The first may begin a new segment, in
+    /// `spare`.
     pub(crate) fn write(&mut self, units: &[Unit], spare: Option<&str>) -> Result<Written, Fault> {
         let begins = units.first().is_some_and(|unit| unit.rotate_before);
         assert_eq!(begins, spare.is_some(), "a new segment needs its spare");
@@ -93,7 +95,8 @@ impl Writer {
         Ok(Written { placed, began })
     }
 
-    /// Writes the checkpoint that every opening of the log leaves behind; returns the bytes it took.
+    /// Writes the checkpoint that every opening of the log leaves behind; returns the bytes it
+    /// took.
     pub(crate) fn write_checkpoint(&mut self) -> Result<u64, Fault> {
         let begin = self.active.offset;
         let checkpoint = self.bases.checkpoint(self.opens);
@@ -151,8 +154,9 @@ impl Writer {
 
     /// Turns a spare into the next segment: header, sync, name, sync of the name, watermark.
     ///
-    /// The name comes after the header is durable, so that a named segment always has its header. The watermark
-    /// learns of the segment, so that its loss is noticed even before it holds an acknowledged record.
+    /// The name comes after the header is durable, so that a named segment always has its header.
+    /// The watermark learns of the segment, so that its loss is noticed even before it holds an
+    /// acknowledged record.
     pub(crate) fn begin_segment(
         &mut self,
         spare: &str,
@@ -225,7 +229,8 @@ impl Writer {
     }
 }
 
-/// Writes the header of `spare`, syncs it, and gives the file its name; the name is not synced here.
+/// Writes the header of `spare`, syncs it, and gives the file its name; the name is not synced
+/// here.
 pub(crate) fn create(
     storage: &dyn Storage,
     spare: &str,

@@ -36,7 +36,8 @@ fn segments(disk: &SimDisk) -> Vec<String> {
     names.filter(|name| name.starts_with("segment-")).collect()
 }
 
-/// Damages one file whose log was closed with an up-to-date watermark. Returns what was done to what.
+/// Damages one file whose log was closed with an up-to-date watermark. Returns what was done to
+/// what.
 pub(super) fn inflict(disk: &SimDisk, prng: &mut Prng) -> Option<(String, Expect)> {
     let names = segments(disk);
     let name = prng.pick(&names)?.clone();

@@ -1,9 +1,11 @@
-//! The judgment over the end of the log: a torn tail is cut, damage is refused. `docs/formats/wal.md` has the table.
+//! The judgment over the end of the log: a torn tail is cut, damage is refused.
+//! `docs/formats/wal.md` has the table.
 //!
-//! A bad record at position b is **damage** when b was acknowledged: the watermark is at or behind it, or an
-//! intact header of this segment's life behind it says that b was synced before that header was written. Else it
-//! is a **torn tail**. A later intact record alone proves nothing: one vectored write reaches the disk in any
-//! order, so the end of an unsynced batch may survive its beginning, and says itself that b was not synced.
+//! A bad record at position b is **damage** when b was acknowledged: the watermark is at or behind
+//! it, or an intact header of this segment's life behind it says that b was synced before that
+//! header was written. Else it is a **torn tail**. A later intact record alone proves nothing: one
+//! vectored write reaches the disk in any order, so the end of an unsynced batch may survive its
+//! beginning, and says itself that b was not synced.
 
 use crate::error::Reason;
 use crate::ids::Lsn;

@@ -1,9 +1,9 @@
 //! Opening a log: take stock, replay, judge the end, and only then write.
 //!
-//! Until the judgment nothing is written, so that a damaged log stays as it was found. After it: what remains of a
-//! torn write is wiped, records that may not be on the disk are written again, and a checkpoint that counts this
-//! opening follows, so that no record of the torn write can ever continue the chain.
-//! Invariant: opening a log twice leaves the same entries as opening it once.
+//! Until the judgment nothing is written, so that a damaged log stays as it was found. After it:
+//! what remains of a torn write is wiped, records that may not be on the disk are written again,
+//! and a checkpoint that counts this opening follows, so that no record of the torn write can ever
+//! continue the chain. Invariant: opening a log twice leaves the same entries as opening it once.
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -18,7 +18,7 @@ use crate::operation::Options;
 use crate::planted::Planted;
 use crate::record::{Defect, HEADER_LEN};
 use crate::segment::{SegmentHeader, genesis_hash, segment_name, spare_name};
-use crate::shared::{OpenSegment, Shared, Space};
+use crate::shared::{OpenSegment, Shared, Space, check_checkpoint};
 use crate::spares;
 use crate::storage::{Access, Storage};
 use crate::watermark::WatermarkFile;
@@ -122,6 +122,7 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<Opened
     let watermark = WatermarkFile::open(storage.as_ref(), watermark)?;
     let mut space = take_spares(storage.as_ref(), &options, &survey)?;
     let segments = open_segments(&survey);
+    check_checkpoint(&replay.bases, options.segment_bytes)?;
     let mut writer = Writer {
         active: active_of(&survey, &cursor),
         segments: survey.run.iter().map(|s| (s.header.seq, s.header.segment_bytes)).collect(),
@@ -151,7 +152,8 @@ fn make(storage: &dyn Storage, options: &Options, survey: &Survey) -> Result<(),
         None => {
             WatermarkFile::create(storage, options.owner)?;
         }
-        // A process before us may have failed to sync it: it must be durable before a segment has a name.
+        // A process before us may have failed to sync it: it must be durable before a segment has a
+        // name.
         Some(watermark) => {
             WatermarkFile::open(storage, watermark)?;
             let synced = storage.sync_dir();
@@ -222,7 +224,8 @@ fn read_failed(cursor: &Cursor, source: std::io::Error) -> Error {
     Error::io(IoOperation::ReadSegment, &segment_name(cursor.segment.seq), source)
 }
 
-/// Replays a segment that has a successor: all of it was synced before the successor's header was written.
+/// Replays a segment that has a successor: all of it was synced before the successor's header was
+/// written.
 fn replay_sealed(
     cursor: &mut Cursor,
     next: &SegmentHeader,
@@ -260,7 +263,8 @@ fn step(cursor: &mut Cursor, replay: &mut Replay) -> Result<Result<(), Reason>, 
             return Err(Error::io(IoOperation::ReadSegment, &name, source));
         }
     };
-    // An intact record that makes no sense is damage wherever it stands: no torn write looks like that.
+    // An intact record that makes no sense is damage wherever it stands: no torn write looks like
+    // that.
     replay
         .apply(segment.seq, &scanned)
         .map_err(|reason| damaged(segment, offset, before, reason))?;
@@ -269,8 +273,9 @@ fn step(cursor: &mut Cursor, replay: &mut Replay) -> Result<Result<(), Reason>, 
 
 /// Wipes what remains of a torn write, and writes again what may not have reached the disk.
 ///
-/// After a failed sync the kernel shows pages as clean that the disk does not have; reading them back proves
-/// nothing, and syncing them again does nothing. Writing the same bytes makes them dirty again.
+/// After a failed sync the kernel shows pages as clean that the disk does not have; reading them
+/// back proves nothing, and syncing them again does nothing. Writing the same bytes makes them
+/// dirty again.
 fn mend(
     survey: &Survey,
     cursor: &mut Cursor,

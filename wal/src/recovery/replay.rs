@@ -1,6 +1,7 @@
 //! Replaying records: what they leave of each stream, and how far the log is known to be durable.
 //!
-//! It must not write. Invariant: the state after n records is the same whichever process replays them.
+//! It must not write. Invariant: the state after n records is the same whichever process replays
+//! them.
 
 use std::collections::VecDeque;
 
@@ -87,7 +88,8 @@ impl Replay {
         if differs { Err(Reason::WatermarkMismatch) } else { Ok(()) }
     }
 
-    /// Returns where the first record lies that may not have reached the disk, though it can be read.
+    /// Returns where the first record lies that may not have reached the disk, though it can be
+    /// read.
     pub(crate) fn unproven_from(&self) -> Option<u64> {
         self.unproven.front().map(|&(_, offset)| offset)
     }
@@ -104,7 +106,8 @@ impl Replay {
 
 fn draft_of(scanned: &Scanned<'_>) -> Draft {
     let header = &scanned.header;
-    // An entry's payload stays on disk: copying all of a log at each start would cost more than reading it.
+    // An entry's payload stays on disk: copying all of a log at each start would cost more than
+    // reading it.
     let payload = match header.kind {
         Kind::Slot | Kind::Base => Bytes::copy_from_slice(scanned.payload),
         Kind::Entry | Kind::Truncate | Kind::Purge | Kind::Checkpoint => Bytes::new(),

@@ -1,4 +1,5 @@
-//! Reading a segment from front to back: the next record of the chain, or the reason why there is none.
+//! Reading a segment from front to back: the next record of the chain, or the reason why there is
+//! none.
 //!
 //! It decides nothing: whether a bad record is a torn tail or damage is judged in `judge.rs`.
 
@@ -118,7 +119,8 @@ impl Cursor {
         broken.then_some(Reason::ChainBroken)
     }
 
-    /// Returns all headers of this life behind the cursor, whole or not behind the header, in place order.
+    /// Returns all headers of this life behind the cursor, whole or not behind the header, in place
+    /// order.
     ///
     /// The chain is broken there, so only what each header says of itself can be checked.
     pub(crate) fn headers_behind(&mut self) -> io::Result<Vec<(u64, Header)>> {

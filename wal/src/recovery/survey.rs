@@ -1,6 +1,8 @@
-//! Taking stock of the directory: which files are there, whose they are, and which segments follow each other.
+//! Taking stock of the directory: which files are there, whose they are, and which segments follow
+//! each other.
 //!
-//! It must not write. Invariant: the segments that it returns have consecutive numbers and fitting headers.
+//! It must not write. Invariant: the segments that it returns have consecutive numbers and fitting
+//! headers.
 
 use std::sync::Arc;
 
@@ -149,7 +151,8 @@ fn check_links(run: &[Surveyed], owner: Owner) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says whether the watermark's file is unusable, which only a crash while it was made can explain here.
+/// Says whether the watermark's file is unusable, which only a crash while it was made can explain
+/// here.
 pub(crate) fn watermark_was_never_made(survey: &Survey) -> bool {
     survey.run.is_empty() && survey.watermark.is_none()
 }

@@ -1,4 +1,5 @@
-//! The recovery table of `docs/formats/wal.md`, row by row. Each row names what is found and what is done.
+//! The recovery table of `docs/formats/wal.md`, row by row. Each row names what is found and what
+//! is done.
 
 use bytes::Bytes;
 
@@ -43,7 +44,8 @@ impl Built {
         self.disk.flip_bit(&segment_name(SegmentSeq(seq)), byte * 8);
     }
 
-    /// Turns the watermark back to what it was before anything was written: as after a crash within 10 ms.
+    /// Turns the watermark back to what it was before anything was written: as after a crash within
+    /// 10 ms.
     fn forget_watermark(&self) {
         self.disk.erase("watermark");
         let watermark = crate::watermark::Watermark {
@@ -371,7 +373,8 @@ fn row_unknown_files_are_left_alone_with_a_notice() {
 fn row_stale_records_of_a_recycled_file_are_never_live() {
     let built = Built { disk: SimDisk::new(1), places: Vec::new() };
     let (mut wal, _) = built.open().expect("opens");
-    // Many lives of few files: purged segments come back as spares, full of records of the same shape.
+    // Many lives of few files: purged segments come back as spares, full of records of the same
+    // shape.
     for index in 1..=400 {
         wal.commit(vec![append(index)]).expect("writes");
         if index.is_multiple_of(20) {
@@ -411,7 +414,8 @@ fn row_records_read_back_after_a_failed_sync_are_written_again_before_they_count
         let error = wal.commit(vec![append(2)]).expect_err("the sync fails");
         assert!(matches!(error, Error::Poisoned { operation: IoOperation::SyncRecords, .. }));
         drop(wal);
-        // The cache still shows entry 2. Once opening has told of it, no power cut may take it away.
+        // The cache still shows entry 2. Once opening has told of it, no power cut may take it
+        // away.
         let (wal, _) = built.open().expect("opens");
         let last = wal.state(STREAM).expect("reads").last;
         drop(wal);

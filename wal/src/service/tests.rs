@@ -245,3 +245,26 @@ fn bad_operations_are_refused_whole_and_by_name() {
     assert_eq!(handle.state(STREAM).expect("reads").last.map(|last| last.index), Some(6));
     service.shutdown().expect("clean");
 }
+
+#[test]
+fn an_append_waits_for_room_in_the_queue_and_then_goes_on() {
+    let mut options = options();
+    options.segment_bytes = limits::SEGMENT_BYTES_DEFAULT;
+    let (wal, _) = Wal::open(Arc::new(SimDisk::new(3)), options).expect("opens");
+    let handle = WalHandle::new(Arc::clone(wal.gate()));
+    let slot = |value: Vec<u8>| {
+        vec![Operation::Slot { stream: STREAM, slot: 0, value: Bytes::from(value) }]
+    };
+    for _ in 0..limits::QUEUE_APPENDS_MAX {
+        handle.try_append(slot(vec![1]), Box::new(drop)).expect("there is room");
+    }
+    let full = handle.try_append(slot(vec![1]), Box::new(drop));
+    assert!(matches!(full, Err(Error::Busy)), "{full:?}");
+    let waiter = handle.clone();
+    let work = move || waiter.append_blocking(slot(vec![2]));
+    let waiting = spawn::thread("appender", work).expect("thread");
+    let (_handle, service) = WalService::start(wal).expect("threads");
+    waiting.join().expect("no panic").expect("durable");
+    assert_eq!(handle.slot(STREAM, 0).expect("reads").as_deref(), Some([2].as_slice()));
+    service.shutdown().expect("clean");
+}

@@ -1,6 +1,7 @@
 //! The state of the simulated disk: files, names, faults, and the count of operations.
 //!
-//! Invariant: an operation that a fault hits is counted like any other, so that fault points can be enumerated.
+//! Invariant: an operation that a fault hits is counted like any other, so that fault points can be
+//! enumerated.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,8 +16,8 @@ use crate::sim::inode::{Inode, Keep};
 pub struct Faults {
     /// The power goes at this operation; whether it took effect is random. All later ones fail.
     pub crash_at: Option<u64>,
-    /// This operation fails with an I/O error; a write may be done in part, a sync loses some of its sectors and
-    /// claims success when it is asked again.
+    /// This operation fails with an I/O error; a write may be done in part, a sync loses some of
+    /// its sectors and claims success when it is asked again.
     pub fail_at: Option<u64>,
     /// This read fails with an I/O error.
     pub fail_read_at: Option<u64>,

@@ -1,4 +1,5 @@
-//! One file of the simulated disk: what the process sees, what the disk has, and the sectors in between.
+//! One file of the simulated disk: what the process sees, what the disk has, and the sectors in
+//! between.
 //!
 //! Invariant: without a failed or lying sync, the cache is the disk plus all pending sectors.
 
@@ -78,7 +79,8 @@ impl Inode {
         self.durable.resize(self.cache.len(), 0);
     }
 
-    /// Fails to make everything durable: some sectors are lost, and the cache forgets that they were dirty.
+    /// Fails to make everything durable: some sectors are lost, and the cache forgets that they
+    /// were dirty.
     pub(crate) fn fail_sync(&mut self, prng: &mut Prng) {
         let keep = Keep::choose(prng);
         self.settle(keep, prng);

@@ -1,9 +1,11 @@
-//! A disk that behaves as badly as disks may, from a seed: the other real implementation of [`Storage`].
+//! A disk that behaves as badly as disks may, from a seed: the other real implementation of
+//! [`Storage`].
 //!
-//! What was written but not synced is in its cache: [`SimDisk::crash`] keeps any subset of those sectors, in any
-//! order, and of the names that were not synced. [`Faults`] adds failures to chosen operations. Everything it
-//! does follows from the seed and the calls. It must not read the clock or touch a file.
-//! Invariant: what was synced with success is there after a crash, unless a fault says that the sync lies.
+//! What was written but not synced is in its cache: [`SimDisk::crash`] keeps any subset of those
+//! sectors, in any order, and of the names that were not synced. [`Faults`] adds failures to chosen
+//! operations. Everything it does follows from the seed and the calls. It must not read the clock
+//! or touch a file. Invariant: what was synced with success is there after a crash, unless a fault
+//! says that the sync lies.
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +22,8 @@ pub use disk::Faults;
 /// A simulated directory. Clones share it.
 #[derive(Debug, Clone)]
 pub struct SimDisk {
-    // Shared and locked, since a disk is one thing that many open files and a test's damage act upon.
+    // Shared and locked, since a disk is one thing that many open files and a test's damage act
+    // upon.
     disk: Arc<Mutex<Disk>>,
     /// The power cycle that holds the lock; zero for none.
     locked: Arc<AtomicU64>,
@@ -57,7 +60,8 @@ impl SimDisk {
         self.lock_disk().trace
     }
 
-    /// Cuts the power and restores it: what was not synced may be lost. Open files are dead, faults are over.
+    /// Cuts the power and restores it: what was not synced may be lost. Open files are dead, faults
+    /// are over.
     pub fn crash(&self) {
         self.lock_disk().crash();
         self.locked.store(0, Ordering::SeqCst);
@@ -117,8 +121,8 @@ struct LockGuard {
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        // The guard of a process that was killed must not free the lock of its successor. A guard whose cycle is
-        // over finds another number, and leaves it.
+        // The guard of a process that was killed must not free the lock of its successor. A guard
+        // whose cycle is over finds another number, and leaves it.
         match self.locked.compare_exchange(self.cycle, 0, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) | Err(_) => {}
         }

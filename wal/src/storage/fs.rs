@@ -1,7 +1,7 @@
 //! The file system: plain files in one directory, `pread`, `pwritev` in effect, and `fdatasync`.
 //!
-//! No mapping of files into memory: an I/O error would be a signal instead of an error. Invariant: only this
-//! file and `stdx::durable` touch the operating system's files for the log.
+//! No mapping of files into memory: an I/O error would be a signal instead of an error. Invariant:
+//! only this file and `stdx::durable` touch the operating system's files for the log.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
@@ -113,8 +113,8 @@ fn options_for(access: Access) -> OpenOptions {
     options
 }
 
-/// A file, with a lock around its position: the standard library has no vectored write at an offset, and a
-/// seek costs nothing beside the write.
+/// A file, with a lock around its position: the standard library has no vectored write at an
+/// offset, and a seek costs nothing beside the write.
 #[derive(Debug)]
 struct FsFile {
     file: File,

@@ -1,4 +1,5 @@
-//! What every storage must do while there is power. What a power cut leaves is tested with the simulated disk.
+//! What every storage must do while there is power. What a power cut leaves is tested with the
+//! simulated disk.
 
 use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
