@@ -37,7 +37,8 @@ fuzz_target!(|edits: &[u8]| {
     let name = segment_name(SegmentSeq(1));
     let mut content = disk.content(&name).expect("made");
     for edit in edits.chunks_exact(3).take(64) {
-        let at = 4096 + usize::from(u16::from_le_bytes([edit[0], edit[1]])) % (content.len() - 4096);
+        let place = usize::from(u16::from_le_bytes([edit[0], edit[1]]));
+        let at = 4096 + place % (content.len() - 4096);
         content[at] = edit[2];
         reseal(&mut content, at);
     }
