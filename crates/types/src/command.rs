@@ -228,6 +228,9 @@ pub enum RowSource {
         upload: UploadId,
         /// How many parts it has.
         parts: u32,
+        /// XXH3-128 over the bodies of its parts, in order: tells a retry from another content under the
+        /// same session and sequence.
+        content_hash: u128,
     },
 }
 
@@ -277,6 +280,9 @@ pub enum TombstoneSource {
         upload: UploadId,
         /// How many parts it has.
         parts: u32,
+        /// XXH3-128 over the bodies of its parts, in order: tells a retry from another content under the
+        /// same session and sequence.
+        content_hash: u128,
     },
 }
 

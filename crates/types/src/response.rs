@@ -136,7 +136,7 @@ pub enum Rejection {
     },
     /// The name is taken by a dataset with another schema or other options.
     #[error(
-        "dataset {name:?} exists with another schema or other options; evolve it, or choose another name"
+        "dataset \"{name}\" exists with another schema or other options; evolve it, or choose another name"
     )]
     SchemaConflict {
         /// The name.

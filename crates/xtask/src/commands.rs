@@ -89,9 +89,9 @@ pub(crate) fn fault(args: &[String]) -> Result<()> {
 
 fn bench_crate(first: &[&str], args: &[String]) -> Result<()> {
     ensure!(child::root()?.join(BENCH).exists(), "there is no {BENCH}: nothing to run");
-    setup::build_tools()?;
+    let python = setup::bench_tools()?;
     let mut command = child::cargo(&["run", "--release", "--package", "alluvium-bench", "--"])?;
-    child::run(command.args(first).args(args))
+    child::run(command.args(first).args(args).env("ALLUVIUM_PYTHON", python))
 }
 
 /// Regenerates the committed protobuf code.

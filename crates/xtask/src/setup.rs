@@ -16,6 +16,9 @@ const NEXTEST_VERSION: &str = "0.9.143";
 const PYTHON_PINS: [(&str, &str); 3] =
     [("pyarrow", "26.0.1"), ("polars", "2.1.0"), ("duckdb", "2.0.0")];
 
+/// Peers that only the benchmarks measure against; they live in the same environment.
+const BENCH_PINS: [(&str, &str); 1] = [("deltalake", "1.6.6")];
+
 /// A Debian package, why it is needed, and how to see that it is there.
 struct Need {
     package: &'static str,
@@ -54,6 +57,17 @@ pub(crate) fn test_tools() -> Result<PathBuf> {
     system_packages(&[CXX, LIBCLANG, PYTHON, PYTHON_VENV])?;
     nextest()?;
     python()
+}
+
+/// Makes sure that every peer of the benchmarks can run; returns the Python interpreter that has them.
+pub(crate) fn bench_tools() -> Result<PathBuf> {
+    system_packages(&[CXX, LIBCLANG, PYTHON, PYTHON_VENV])?;
+    let interpreter = python()?;
+    if std::env::var_os("ALLUVIUM_PYTHON").is_none() && !has_pins(&interpreter, &BENCH_PINS) {
+        ui::warn(&format!("missing: {}", requirements(&BENCH_PINS).join(" ")));
+        pip_install(&interpreter, &BENCH_PINS)?;
+    }
+    Ok(interpreter)
 }
 
 fn system_packages(needs: &[Need]) -> Result<()> {
@@ -159,24 +173,31 @@ fn python() -> Result<PathBuf> {
     }
     let directory = child::cache_dir()?.join("venv");
     let interpreter = directory.join("bin/python");
-    if has_pins(&interpreter) {
+    if has_pins(&interpreter, &PYTHON_PINS) {
         return Ok(interpreter);
     }
-    ui::warn(&format!("missing: {} in {}", requirements().join(" "), directory.display()));
+    let wanted = requirements(&PYTHON_PINS).join(" ");
+    ui::warn(&format!("missing: {wanted} in {}", directory.display()));
     child::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
-    let mut install = Command::new(&interpreter);
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-    child::run(install.args(requirements()))?;
-    ensure!(has_pins(&interpreter), "the readers are not in {} after pip", directory.display());
+    pip_install(&interpreter, &PYTHON_PINS)?;
     Ok(interpreter)
 }
 
-fn requirements() -> Vec<String> {
-    PYTHON_PINS.iter().map(|(name, version)| format!("{name}=={version}")).collect()
+fn pip_install(interpreter: &Path, pins: &[(&str, &str)]) -> Result<()> {
+    let mut install = Command::new(interpreter);
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    child::run(install.args(requirements(pins)))?;
+    let found = has_pins(interpreter, pins);
+    ensure!(found, "pip ran, and {} does not find {pins:?}", interpreter.display());
+    Ok(())
 }
 
-fn has_pins(interpreter: &Path) -> bool {
-    let checks: Vec<String> = PYTHON_PINS
+fn requirements(pins: &[(&str, &str)]) -> Vec<String> {
+    pins.iter().map(|(name, version)| format!("{name}=={version}")).collect()
+}
+
+fn has_pins(interpreter: &Path, pins: &[(&str, &str)]) -> bool {
+    let checks: Vec<String> = pins
         .iter()
         .map(|(name, version)| format!("assert m.version('{name}') == '{version}'"))
         .collect();

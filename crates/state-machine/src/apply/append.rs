@@ -24,7 +24,7 @@ pub(super) fn apply(
             check_rows(draft, rows, rows_bytes, body)?;
             vec![DeltaEntry { index: draft.index, rows, rows_bytes }]
         }
-        RowSource::Staged { upload, parts } => {
+        RowSource::Staged { upload, parts, content_hash: _ } => {
             let kind = UploadKind::Rows(command.schema_version);
             upload::take(draft, upload, parts, command.dataset, kind)?.entries
         }

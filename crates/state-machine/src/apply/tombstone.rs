@@ -22,7 +22,7 @@ pub(super) fn apply(
             let block = upload::parse_keys(draft, body.clone())?;
             (vec![block.as_bytes().to_vec()], u64::from(block.len()))
         }
-        TombstoneSource::Staged { upload, parts } => {
+        TombstoneSource::Staged { upload, parts, content_hash: _ } => {
             let taken = upload::take(draft, upload, parts, command.dataset, UploadKind::Keys)?;
             (taken.blocks, taken.items)
         }

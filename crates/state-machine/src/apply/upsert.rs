@@ -21,7 +21,7 @@ pub(super) fn apply(
     check_version(&record, command.schema_version)?;
     let taken = match command.source {
         RowSource::Inline { rows, rows_bytes } => inline(draft, rows, rows_bytes, body)?,
-        RowSource::Staged { upload, parts } => {
+        RowSource::Staged { upload, parts, content_hash: _ } => {
             let kind = UploadKind::KeyedRows(command.schema_version);
             upload::take(draft, upload, parts, command.dataset, kind)?
         }

@@ -19,10 +19,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("metastore", &["stdx", "types", "state-machine"]),
     ("storage", &["stdx"]),
     ("raft", &["stdx", "types", "state-machine", "wal"]),
-    ("materialize", &["stdx", "types", "state-machine", "storage"]),
+    ("rows", &["stdx", "types"]),
     ("parquet", &["stdx"]),
-    ("query", &["stdx", "types", "state-machine", "storage", "materialize"]),
-    ("ingest", &["types"]),
+    ("materialize", &["stdx", "types", "state-machine", "storage", "rows", "parquet"]),
+    ("query", &["stdx", "types", "state-machine", "storage", "rows", "materialize"]),
+    ("ingest", &["types", "rows"]),
     (
         "engine",
         &[
@@ -31,8 +32,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "state-machine",
             "metastore",
             "storage",
+            "rows",
             "materialize",
-            "parquet",
             "query",
             "raft",
             "wal",
@@ -42,8 +43,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("server", &["types", "engine", "proto"]),
     ("cli", &["types", "engine", "proto", "server", "ingest"]),
-    ("integration", &["engine"]),
-    ("fault", &["engine"]),
+    ("integration", &["stdx", "types", "engine", "proto", "server"]),
+    ("fault", &["stdx", "types", "wal", "state-machine", "engine"]),
+    ("bench", &["stdx", "types", "wal", "ingest", "engine"]),
 ];
 
 /// Heavy dependencies and the only crates that may name them.

@@ -62,7 +62,7 @@ fn museum_m15_a_conflict_leaves_every_byte_untouched() {
     ] {
         let mut command = register("flights");
         change(&mut command);
-        let expect = "dataset DatasetName(\"flights\") exists with another schema or other options; \
+        let expect = "dataset \"flights\" exists with another schema or other options; \
                       evolve it, or choose another name";
         assert_rejected(machine.run(Command::Register(command)), expect);
         assert_eq!(machine.digest(), digest);

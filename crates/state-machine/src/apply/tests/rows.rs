@@ -16,7 +16,7 @@ fn rows_part(dataset: DatasetKey, part: u32) -> Command {
 }
 
 fn staged_append(dataset: DatasetKey, parts: u32) -> Command {
-    let source = RowSource::Staged { upload: UPLOAD, parts };
+    let source = RowSource::Staged { upload: UPLOAD, parts, content_hash: 0 };
     Command::Append(Append { dataset, schema_version: SchemaVersion(1), source })
 }
 
@@ -156,7 +156,7 @@ fn staged_keys_ascend_from_part_to_part() {
     let order = fault("its keys do not ascend from part to part");
     assert_rejected(keys(1, &[5, 9]), &order);
     assert_eq!(keys(1, &[6, 9]), Outcome::Staged { upload: UPLOAD, part: 1 });
-    let source = TombstoneSource::Staged { upload: UPLOAD, parts: 2 };
+    let source = TombstoneSource::Staged { upload: UPLOAD, parts: 2, content_hash: 0 };
     let command = Tombstone { dataset, source, predicate: None };
     let outcome = machine.run(Command::Tombstone(command));
     assert_eq!(outcome, Outcome::Tombstoned { keys: 4 });
@@ -178,7 +178,7 @@ fn a_staged_upsert_has_rows_and_keys_in_each_part() {
         let outcome = machine.run_with(stage(dataset, part, content), &body);
         assert_eq!(outcome, Outcome::Staged { upload: UPLOAD, part });
     }
-    let source = RowSource::Staged { upload: UPLOAD, parts: 2 };
+    let source = RowSource::Staged { upload: UPLOAD, parts: 2, content_hash: 0 };
     let command = Upsert { dataset, schema_version: SchemaVersion(1), source };
     assert_eq!(machine.run(Command::Upsert(command)), Outcome::Upserted { rows: 4 });
     let index = machine.last().0;
@@ -205,7 +205,7 @@ fn uploads_expire_by_log_time_and_are_bounded() {
     // Expired uploads hold nothing back, removed or not.
     let retained = catalog::retained_from(&machine.store, LogIndex::MAX).expect("reads");
     assert_eq!(retained, Some(machine.last()));
-    let source = RowSource::Staged { upload: UploadId(300), parts: 1 };
+    let source = RowSource::Staged { upload: UploadId(300), parts: 1, content_hash: 0 };
     let command = Append { dataset, schema_version: SchemaVersion(1), source };
     assert_rejected(
         machine.run(Command::Append(command)),
