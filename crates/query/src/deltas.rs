@@ -1,0 +1,304 @@
+//! Rows that no file held at the query's index: read from the log, or from the file that holds them since.
+//!
+//! Must not: read anything before the stream is asked for rows. Invariant INV-Q5: a purged log changes
+//! nothing in the answer; the seal that allowed the purge has the same rows under the same indexes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::{SchemaRef, UInt64Type};
+use datafusion::arrow::error::ArrowError;
+use datafusion::error::{DataFusionError, Result as PlanResult};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::parquet::arrow::async_reader::{
+    ParquetObjectReader, ParquetRecordBatchStreamBuilder,
+};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{
+    Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use alluvium_materialize::{Error as JobError, LogError, read_delta};
+use alluvium_rows::{INDEX_COLUMN, adapt};
+use alluvium_state_machine::catalog;
+use alluvium_state_machine::record::{DeltaRecord, FileRecord};
+use alluvium_types::LogIndex;
+
+use crate::Error;
+use crate::metadata::DatasetAt;
+use crate::table::QueryScope;
+use crate::tombstones::TombstoneFilterExec;
+
+/// Rows of a batch between operators: larger deltas are cut.
+const BATCH_ROWS: usize = 8_192;
+
+/// The deltas of one dataset for one scan.
+pub(crate) struct DeltaScan<'a> {
+    pub(crate) dataset: &'a Arc<DatasetAt>,
+    pub(crate) scope: &'a Arc<QueryScope>,
+    pub(crate) projection: Vec<usize>,
+    pub(crate) partitions: usize,
+}
+
+impl DeltaScan<'_> {
+    /// Returns the scan, with a tombstone filter above it when tombstones may hide rows.
+    pub(crate) fn plan(
+        self,
+        deltas: Vec<(LogIndex, DeltaRecord)>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let first = deltas.first().expect("a scan of deltas has some").0;
+        let view = &self.scope.sources.view;
+        let hides = self.dataset.is_keyed() && self.dataset.has_tombstone_after(view, first)?;
+        let mut columns = self.projection.clone();
+        let wanted = columns.len();
+        if hides {
+            let fields = &self.dataset.arrow_with_index;
+            let names = self.dataset.schema.key_columns.iter().map(String::as_str);
+            for name in names.chain([INDEX_COLUMN]) {
+                let column = fields.index_of(name)?;
+                if !columns.contains(&column) {
+                    columns.push(column);
+                }
+            }
+        }
+        let parts = split(deltas, self.partitions);
+        let scan = DeltaScanExec::new(self.dataset, self.scope, columns, parts)?;
+        if !hides {
+            return Ok(Arc::new(scan));
+        }
+        let output = (0..wanted).collect();
+        let (dataset, scope) = (self.dataset, self.scope);
+        Ok(Arc::new(TombstoneFilterExec::new(Arc::new(scan), dataset, scope, first, output)?))
+    }
+}
+
+type Deltas = Arc<[(LogIndex, DeltaRecord)]>;
+
+/// Cuts deltas into at most `parts` runs of about as many rows each.
+fn split(deltas: Vec<(LogIndex, DeltaRecord)>, parts: usize) -> Vec<Deltas> {
+    let rows: u64 = deltas.iter().map(|(_, delta)| delta.rows).sum();
+    let share = rows.div_ceil(parts.max(1) as u64).max(BATCH_ROWS as u64);
+    let mut runs = Vec::new();
+    let (mut run, mut run_rows) = (Vec::new(), 0);
+    for delta in deltas {
+        run_rows += delta.1.rows;
+        run.push(delta);
+        if share <= run_rows {
+            runs.push(Arc::from(std::mem::take(&mut run)));
+            run_rows = 0;
+        }
+    }
+    if !run.is_empty() {
+        runs.push(Arc::from(run));
+    }
+    runs
+}
+
+/// Reads deltas lazily, one after the other.
+struct DeltaScanExec {
+    dataset: Arc<DatasetAt>,
+    scope: Arc<QueryScope>,
+    columns: Vec<usize>,
+    parts: Vec<Deltas>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl DeltaScanExec {
+    fn new(
+        dataset: &Arc<DatasetAt>,
+        scope: &Arc<QueryScope>,
+        columns: Vec<usize>,
+        parts: Vec<Deltas>,
+    ) -> PlanResult<Self> {
+        let schema = Arc::new(dataset.arrow_with_index.project(&columns)?);
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(parts.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        ));
+        let (dataset, scope) = (Arc::clone(dataset), Arc::clone(scope));
+        let metrics = ExecutionPlanMetricsSet::new();
+        Ok(Self { dataset, scope, columns, parts, properties, metrics })
+    }
+}
+
+impl fmt::Debug for DeltaScanExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeltaScanExec({})", self.dataset.name())
+    }
+}
+
+impl DisplayAs for DeltaScanExec {
+    fn fmt_as(&self, _format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let deltas: usize = self.parts.iter().map(|part| part.len()).sum();
+        let rows: u64 = self.parts.iter().flat_map(|part| part.iter()).map(|(_, d)| d.rows).sum();
+        write!(f, "DeltaScanExec: dataset={}, deltas={deltas}, rows={rows}", self.dataset.name())
+    }
+}
+
+impl ExecutionPlan for DeltaScanExec {
+    fn name(&self) -> &'static str {
+        "DeltaScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        _context: Arc<TaskContext>,
+    ) -> PlanResult<SendableRecordBatchStream> {
+        let schema = self.schema();
+        let deltas = Arc::clone(&self.parts[partition]);
+        let reader = Arc::new(DeltaReader {
+            dataset: Arc::clone(&self.dataset),
+            scope: Arc::clone(&self.scope),
+            columns: self.columns.clone(),
+            schema: Arc::clone(&schema),
+            entries: MetricBuilder::new(&self.metrics).counter("log_entries_read", partition),
+            bytes: MetricBuilder::new(&self.metrics).counter("bytes_read", partition),
+            rows: MetricBuilder::new(&self.metrics).output_rows(partition),
+        });
+        let batches = stream::iter(0..deltas.len())
+            .then(move |position| {
+                let (reader, deltas) = (Arc::clone(&reader), Arc::clone(&deltas));
+                async move {
+                    let (index, delta) = &deltas[position];
+                    reader.read(*index, delta).await.map_err(DataFusionError::from)
+                }
+            })
+            .map_ok(|batches| stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
+            .try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+struct DeltaReader {
+    dataset: Arc<DatasetAt>,
+    scope: Arc<QueryScope>,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+    entries: Count,
+    bytes: Count,
+    rows: Count,
+}
+
+impl DeltaReader {
+    async fn read(&self, index: LogIndex, delta: &DeltaRecord) -> Result<Vec<RecordBatch>, Error> {
+        let view = &self.scope.sources.view;
+        let own = self.dataset.schema_version(view, delta.schema_version)?;
+        let (batches, own) = match read_delta(self.scope.sources.log.as_ref(), delta, index, &own) {
+            Ok(batches) => {
+                self.entries.add(delta.entries.len());
+                let bytes = usize::try_from(delta.bytes).unwrap_or(usize::MAX);
+                self.bytes.add(bytes);
+                self.scope.stats.note_bytes(delta.bytes);
+                (batches, own)
+            }
+            Err(JobError::Log(LogError::Purged { .. })) => self.read_sealed(index, delta).await?,
+            Err(source) => return Err(self.failed(index, source)),
+        };
+        let mut cut = Vec::new();
+        for batch in batches {
+            let adapted = adapt(&batch, &own, &self.dataset.schema);
+            let adapted = adapted.map_err(|source| self.failed(index, source))?;
+            let projected = adapted.project(&self.columns);
+            let projected = projected.map_err(|source| self.failed(index, source))?;
+            assert!(projected.schema() == self.schema, "an adapted delta has the table's schema");
+            self.rows.add(projected.num_rows());
+            let starts = (0..projected.num_rows()).step_by(BATCH_ROWS);
+            cut.extend(
+                starts.map(|start| {
+                    projected.slice(start, BATCH_ROWS.min(projected.num_rows() - start))
+                }),
+            );
+        }
+        Ok(cut)
+    }
+
+    fn failed(
+        &self,
+        index: LogIndex,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
+        Error::Delta { dataset: self.dataset.name().to_owned(), index, source: Arc::new(source) }
+    }
+
+    /// Reads a delta whose entries left the log from the seal that covers it.
+    async fn read_sealed(
+        &self,
+        index: LogIndex,
+        delta: &DeltaRecord,
+    ) -> Result<(Vec<RecordBatch>, alluvium_types::Schema), Error> {
+        let (dataset, view) = (&self.dataset, &self.scope.sources.view);
+        let gone = || Error::DeltaGone { dataset: dataset.name().to_owned(), index };
+        // The seal was attested after this query's index, so the latest metadata is asked.
+        let file = catalog::sealed_in(view.as_ref(), dataset.key(), index, LogIndex::MAX)?;
+        let file = file.ok_or_else(gone)?;
+        let version = file.schema_version;
+        let own = catalog::schema(view.as_ref(), dataset.key(), version, LogIndex::MAX)?;
+        let batches = self.read_file(&file, index).await?;
+        let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        if rows == delta.rows { Ok((batches, own)) } else { Err(gone()) }
+    }
+
+    /// Returns the rows of a file that became visible at `index`.
+    async fn read_file(
+        &self,
+        file: &FileRecord,
+        index: LogIndex,
+    ) -> Result<Vec<RecordBatch>, Error> {
+        let (dataset, scope) = (&self.dataset, &self.scope);
+        let attested = file.attested().expect("sealed_in returns attested files");
+        let bucket = &dataset.record.bucket;
+        let open = scope.stores.admit(bucket, dataset.key(), file, attested)?;
+        let reader = ParquetObjectReader::new(open.store, open.path).with_file_size(open.len_bytes);
+        let builder = ParquetRecordBatchStreamBuilder::new(reader).await;
+        let stream = builder.and_then(|builder| builder.with_batch_size(BATCH_ROWS).build());
+        let mut stream = stream.map_err(|source| self.failed(index, source))?;
+        let mut found = Vec::new();
+        while let Some(batch) =
+            stream.try_next().await.map_err(|source| self.failed(index, source))?
+        {
+            let rows = rows_at(&batch, index).map_err(|source| self.failed(index, source))?;
+            if rows.num_rows() > 0 {
+                found.push(rows);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn rows_at(batch: &RecordBatch, index: LogIndex) -> Result<RecordBatch, ArrowError> {
+    let position = batch.schema().index_of(INDEX_COLUMN)?;
+    let indexes = batch.column(position).as_primitive::<UInt64Type>();
+    let wanted: BooleanArray = indexes.values().iter().map(|at| Some(*at == index.0)).collect();
+    filter_record_batch(batch, &wanted)
+}

@@ -1,0 +1,116 @@
+//! What the metadata says about one dataset at one index. Planning reads nothing else.
+//!
+//! Must not: touch an object store or the log. Invariant: everything here is as of `at`, but for the seals
+//! that hold rows which have left the log since.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use alluvium_rows as rows;
+use alluvium_state_machine::record::{DatasetRecord, DeltaRecord, FileRecord};
+use alluvium_state_machine::{Key, ScanRange, Table, View, catalog};
+use alluvium_types::{DatasetKey, DatasetName, LogIndex, Schema, SchemaVersion};
+
+use crate::Error;
+
+/// The metadata, shared.
+pub(crate) type SharedView = Arc<dyn View + Send + Sync>;
+
+/// A dataset as it was at an index.
+#[derive(Debug, Clone)]
+pub(crate) struct DatasetAt {
+    /// Its record at the index.
+    pub(crate) record: DatasetRecord,
+    /// Its columns at the index.
+    pub(crate) schema: Schema,
+    /// The same for Arrow.
+    pub(crate) arrow: SchemaRef,
+    /// The same with the hidden index column last.
+    pub(crate) arrow_with_index: SchemaRef,
+    /// The index.
+    pub(crate) at: LogIndex,
+}
+
+impl DatasetAt {
+    /// Finds a dataset by its exact name.
+    pub(crate) fn find(view: &SharedView, name: &str, at: LogIndex) -> Result<Option<Self>, Error> {
+        // A word that cannot be a dataset's name names none.
+        let Ok(name) = name.parse::<DatasetName>() else { return Ok(None) };
+        match catalog::find(view.as_ref(), &name, at)? {
+            Some(record) => Self::of(view, record, at).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the rest of a dataset whose record is known.
+    pub(crate) fn of(
+        view: &SharedView,
+        record: DatasetRecord,
+        at: LogIndex,
+    ) -> Result<Self, Error> {
+        // The floor is where it is now: what was readable once may be gone.
+        let latest = catalog::dataset(view.as_ref(), record.dataset, LogIndex::MAX)?;
+        let floor = latest.map_or(record.floor, |latest| latest.floor.max(record.floor));
+        if at < floor {
+            let dataset = record.name.to_string();
+            return Err(Error::BelowFloor { dataset, asked: at, floor });
+        }
+        let schema = catalog::schema(view.as_ref(), record.dataset, record.schema_version, at)?;
+        let arrow = rows::to_arrow(&schema);
+        let arrow_with_index = rows::schema::with_index(&arrow);
+        Ok(Self { record, schema, arrow, arrow_with_index, at })
+    }
+
+    /// Returns the dataset's identity.
+    pub(crate) fn key(&self) -> DatasetKey {
+        self.record.dataset
+    }
+
+    /// Returns the dataset's name.
+    pub(crate) fn name(&self) -> &str {
+        self.record.name.as_str()
+    }
+
+    /// Says whether tombstones can name its rows.
+    pub(crate) fn is_keyed(&self) -> bool {
+        !self.schema.key_columns.is_empty()
+    }
+
+    /// Returns the files that readers at the index use.
+    pub(crate) fn live_files(&self, view: &SharedView) -> Result<Vec<FileRecord>, Error> {
+        let mut files = catalog::files(view.as_ref(), self.key(), self.at)?;
+        files.retain(FileRecord::is_live);
+        Ok(files)
+    }
+
+    /// Returns the deltas that readers at the index use.
+    pub(crate) fn deltas(&self, view: &SharedView) -> Result<Vec<(LogIndex, DeltaRecord)>, Error> {
+        Ok(catalog::deltas(view.as_ref(), self.key(), self.at)?)
+    }
+
+    /// Returns an earlier schema of the dataset.
+    pub(crate) fn schema_version(
+        &self,
+        view: &SharedView,
+        version: SchemaVersion,
+    ) -> Result<Schema, Error> {
+        if version == self.record.schema_version {
+            return Ok(self.schema.clone());
+        }
+        Ok(catalog::schema(view.as_ref(), self.key(), version, self.at)?)
+    }
+
+    /// Says whether a tombstone above `after` was made by the index.
+    pub(crate) fn has_tombstone_after(
+        &self,
+        view: &SharedView,
+        after: LogIndex,
+    ) -> Result<bool, Error> {
+        let from = Key::tombstone(self.key(), LogIndex(after.0.saturating_add(1)), 0);
+        let prefix = Key::dataset(self.key());
+        let range =
+            ScanRange { table: Table::Tombstone, prefix: &prefix, from: Some(&from), limit: 1 };
+        Ok(!view.scan_at(&range, self.at)?.is_empty())
+    }
+}

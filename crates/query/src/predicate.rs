@@ -1,0 +1,191 @@
+//! The keys that a predicate means, so that a tombstone can name them.
+//!
+//! Must not: let two evaluations differ. What leaves here travels in the log, and no replica evaluates again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::catalog::TableProvider;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlanBuilder, Volatility, ident, is_not_true, is_true,
+};
+use datafusion::physical_plan::execute_stream;
+use futures::TryStreamExt;
+
+use alluvium_rows::KeyEncoder;
+use alluvium_types::LogIndex;
+
+use crate::Error;
+use crate::error::PredicateFault;
+use crate::metadata::DatasetAt;
+use crate::recover::recover;
+use crate::sql::{Names, parse_predicate};
+use crate::table::{DatasetTable, QueryScope};
+
+/// What a predicate was resolved to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedKeys {
+    /// The index at which it was resolved.
+    pub index: LogIndex,
+    /// The distinct keys of rows that match, encoded, ascending.
+    pub keys: Vec<Vec<u8>>,
+    /// How many rows match.
+    pub rows: u64,
+}
+
+/// Resolves a predicate over a dataset.
+pub(crate) async fn resolve(
+    state: &SessionState,
+    scope: &Arc<QueryScope>,
+    dataset: DatasetAt,
+    text: &str,
+    memory_bytes: usize,
+) -> Result<ResolvedKeys, Error> {
+    if !dataset.is_keyed() {
+        return Err(Error::Predicate { reason: PredicateFault::Keyless });
+    }
+    let encoder = KeyEncoder::new(&dataset.schema);
+    let encoder = encoder.map_err(|source| Error::Rows { source: Arc::new(source) })?;
+    let job = Job { state, scope, encoder, memory_bytes, name: dataset.name().to_owned() };
+    let predicate = job.understand(&dataset, text)?;
+    let index = dataset.at;
+    let key_columns = dataset.schema.key_columns.clone();
+    let table: Arc<dyn TableProvider> = Arc::new(DatasetTable::new(dataset, Arc::clone(scope)));
+    let (mut keys, mut rows) = (BTreeSet::new(), 0);
+    job.scan(&table, is_true(predicate.clone()), &key_columns, |key| {
+        rows += 1;
+        keys.insert(key.to_vec());
+        Ok(())
+    })
+    .await?;
+    if !keys.is_empty() {
+        let not_unique =
+            |key: &[u8]| Error::KeyNotUnique { dataset: job.name.clone(), key: key.to_vec() };
+        job.scan(&table, is_not_true(predicate), &key_columns, |key| match keys.contains(key) {
+            true => Err(not_unique(key)),
+            false => Ok(()),
+        })
+        .await?;
+    }
+    Ok(ResolvedKeys { index, keys: keys.into_iter().collect(), rows })
+}
+
+struct Job<'a> {
+    state: &'a SessionState,
+    scope: &'a QueryScope,
+    encoder: KeyEncoder,
+    memory_bytes: usize,
+    name: String,
+}
+
+impl Job<'_> {
+    fn recovered(&self, error: DataFusionError) -> Error {
+        recover(error, &self.scope.stats, self.memory_bytes)
+    }
+
+    fn understand(&self, dataset: &DatasetAt, text: &str) -> Result<Expr, Error> {
+        let mut names = Names::default();
+        dataset.schema.fields.iter().for_each(|field| names.add(&field.name));
+        let parsed = parse_predicate(text, &names)?;
+        let schema = DFSchema::try_from(Arc::clone(&dataset.arrow));
+        let schema = schema.map_err(|error| self.recovered(error))?;
+        let expr = self.state.create_logical_expr_from_sql_expr(parsed, &schema);
+        let expr =
+            expr.map_err(|error| refused_or(&error).unwrap_or_else(|| self.recovered(error)))?;
+        let fault = fault_of(&expr).map_err(|error| self.recovered(error))?;
+        if let Some(reason) = fault {
+            return Err(Error::Predicate { reason });
+        }
+        let data_type = expr.get_type(&schema).map_err(|error| self.recovered(error))?;
+        if data_type != DataType::Boolean && data_type != DataType::Null {
+            let data_type = data_type.to_string();
+            return Err(Error::Predicate { reason: PredicateFault::NotBoolean { data_type } });
+        }
+        Ok(expr)
+    }
+
+    /// Gives the key of every visible row that passes `filter` to `f`.
+    async fn scan(
+        &self,
+        table: &Arc<dyn TableProvider>,
+        filter: Expr,
+        key_columns: &[String],
+        mut f: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let source = provider_as_source(Arc::clone(table));
+        let plan = LogicalPlanBuilder::scan("rows", source, None)
+            .and_then(|plan| plan.filter(filter))
+            .and_then(|plan| plan.project(key_columns.iter().map(ident)))
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(|error| self.recovered(error))?;
+        let physical = self.state.create_physical_plan(&plan).await;
+        let physical = physical.map_err(|error| self.recovered(error))?;
+        let stream = execute_stream(physical, self.state.task_ctx());
+        let mut stream = stream.map_err(|error| self.recovered(error))?;
+        while let Some(batch) = stream.try_next().await.map_err(|error| self.recovered(error))? {
+            self.each_key(&batch, &mut f)?;
+        }
+        Ok(())
+    }
+
+    fn each_key(
+        &self,
+        batch: &RecordBatch,
+        f: &mut impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut stopped = None;
+        let encoded = self.encoder.encode_rows(batch, |_, key| {
+            if stopped.is_none() {
+                stopped = f(key).err();
+            }
+            Ok(())
+        });
+        encoded.map_err(|source| Error::Rows { source: Arc::new(source) })?;
+        stopped.map_or(Ok(()), Err)
+    }
+}
+
+/// Planning an expression by itself knows no tables, so a subquery fails before it can be seen.
+fn refused_or(error: &DataFusionError) -> Option<Error> {
+    let is_subquery = matches!(error.find_root(), DataFusionError::NotImplemented(_));
+    is_subquery.then_some(Error::Predicate { reason: PredicateFault::Subquery })
+}
+
+/// Finds the first part of an expression whose value depends on more than one row and its text.
+fn fault_of(expr: &Expr) -> Result<Option<PredicateFault>, DataFusionError> {
+    let mut fault = None;
+    expr.apply(|part| {
+        fault = fault_of_part(part);
+        Ok(if fault.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(fault)
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "DataFusion's expressions; the rest are pure")]
+fn fault_of_part(part: &Expr) -> Option<PredicateFault> {
+    match part {
+        Expr::ScalarFunction(call) => {
+            // Stable is not enough: `now()` is stable within one query.
+            let pure = call.func.signature().volatility == Volatility::Immutable;
+            let function = call.func.name().to_owned();
+            (!pure).then_some(PredicateFault::Volatile { function })
+        }
+        Expr::ScalarVariable(..) => Some(PredicateFault::Parameter),
+        Expr::Placeholder(_) => Some(PredicateFault::Parameter),
+        Expr::Exists(_)
+        | Expr::InSubquery(_)
+        | Expr::ScalarSubquery(_)
+        | Expr::SetComparison(_) => Some(PredicateFault::Subquery),
+        Expr::AggregateFunction(_) | Expr::WindowFunction(_) | Expr::GroupingSet(_) => {
+            Some(PredicateFault::Aggregate)
+        }
+        _ => None,
+    }
+}
