@@ -167,10 +167,9 @@ impl Lake {
         let options = DatasetOptions::standard();
         let name = name.parse().expect("a legal name");
         let register = Register { name, schema, bucket: BUCKET.to_owned(), options };
-        match self.propose(Command::Register(register), Bytes::new()) {
-            Outcome::Registered { dataset, .. } => dataset,
-            other => panic!("not registered: {other:?}"),
-        }
+        let outcome = self.propose(Command::Register(register), Bytes::new());
+        let Outcome::Registered { dataset, .. } = outcome else { panic!("{outcome:?}") };
+        dataset
     }
 
     pub(crate) fn record(&self, dataset: DatasetKey) -> DatasetRecord {
@@ -242,10 +241,9 @@ impl Lake {
     }
 
     pub(crate) fn plan_seal(&mut self, dataset: DatasetKey) -> Option<FileId> {
-        match self.propose(Command::Seal(Seal { dataset }), Bytes::new()) {
-            Outcome::Sealed { file, .. } => file,
-            other => panic!("not sealed: {other:?}"),
-        }
+        let outcome = self.propose(Command::Seal(Seal { dataset }), Bytes::new());
+        let Outcome::Sealed { file, .. } = outcome else { panic!("{outcome:?}") };
+        file
     }
 
     pub(crate) fn live_files(&self, dataset: DatasetKey) -> Vec<FileRecord> {
@@ -257,13 +255,16 @@ impl Lake {
     pub(crate) async fn compact(&mut self, dataset: DatasetKey) -> Option<FileId> {
         let inputs = self.live_files(dataset).iter().map(|file| file.file).collect();
         let command = Command::Compact(Compact { dataset, inputs, cutoff: self.at });
-        match self.propose(command, Bytes::new()) {
-            Outcome::CompactionPlanned { file } => {
-                self.make(dataset, file).await;
-                Some(file)
-            }
-            Outcome::Rejected(_) => None,
-            other => panic!("not compacted: {other:?}"),
+        let outcome = self.propose(command, Bytes::new());
+        let Outcome::CompactionPlanned { file } = outcome else { return None };
+        self.make(dataset, file).await;
+        Some(file)
+    }
+
+    /// Makes the files that evolve planned.
+    pub(crate) async fn make_planned(&mut self) {
+        for (dataset, file) in catalog::planned(self.store.as_ref()).expect("readable") {
+            self.make(dataset, file).await;
         }
     }
 

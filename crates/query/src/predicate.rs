@@ -26,7 +26,7 @@ use crate::Error;
 use crate::error::PredicateFault;
 use crate::metadata::DatasetAt;
 use crate::recover::recover;
-use crate::sql::{Names, parse_predicate};
+use crate::sql::{Names, has_subquery, parse_predicate};
 use crate::table::{DatasetTable, QueryScope};
 
 /// What a predicate was resolved to.
@@ -94,11 +94,13 @@ impl Job<'_> {
         let mut names = Names::default();
         dataset.schema.fields.iter().for_each(|field| names.add(&field.name));
         let parsed = parse_predicate(text, &names)?;
+        if has_subquery(&parsed) {
+            return Err(Error::Predicate { reason: PredicateFault::Subquery });
+        }
         let schema = DFSchema::try_from(Arc::clone(&dataset.arrow));
         let schema = schema.map_err(|error| self.recovered(error))?;
         let expr = self.state.create_logical_expr_from_sql_expr(parsed, &schema);
-        let expr =
-            expr.map_err(|error| refused_or(&error).unwrap_or_else(|| self.recovered(error)))?;
+        let expr = expr.map_err(|error| self.recovered(error))?;
         let fault = fault_of(&expr).map_err(|error| self.recovered(error))?;
         if let Some(reason) = fault {
             return Err(Error::Predicate { reason });
@@ -150,12 +152,6 @@ impl Job<'_> {
         encoded.map_err(|source| Error::Rows { source: Arc::new(source) })?;
         stopped.map_or(Ok(()), Err)
     }
-}
-
-/// Planning an expression by itself knows no tables, so a subquery fails before it can be seen.
-fn refused_or(error: &DataFusionError) -> Option<Error> {
-    let is_subquery = matches!(error.find_root(), DataFusionError::NotImplemented(_));
-    is_subquery.then_some(Error::Predicate { reason: PredicateFault::Subquery })
 }
 
 /// Finds the first part of an expression whose value depends on more than one row and its text.

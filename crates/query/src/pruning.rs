@@ -93,7 +93,6 @@ impl PruningStatistics for FileStatistics<'_> {
 }
 
 /// Returns a bound as a value of the column's type today; nothing when it has no exact place in it.
-#[expect(clippy::wildcard_enum_match_arm, reason = "arrow's types; the rest have no bounds")]
 fn scalar(value: &StatValue, data_type: &DataType) -> Option<ScalarValue> {
     match (value, data_type) {
         (StatValue::Bool(value), DataType::Boolean) => Some(ScalarValue::Boolean(Some(*value))),

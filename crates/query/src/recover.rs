@@ -20,6 +20,7 @@ use crate::stream::QueryStats;
 const CHAIN_MAX: usize = 64;
 
 /// Recovers what went wrong, while planning or while running.
+#[expect(clippy::wildcard_enum_match_arm, reason = "DataFusion's errors; the rest are bugs")]
 pub(crate) fn recover(error: DataFusionError, stats: &QueryStats, limit_bytes: usize) -> Error {
     if let Some(own) = find::<Error>(&error) {
         return deepen(own.clone(), stats);
@@ -49,10 +50,10 @@ pub(crate) fn recover(error: DataFusionError, stats: &QueryStats, limit_bytes: u
 
 /// An error of ours may have damage below that says more.
 fn deepen(own: Error, stats: &QueryStats) -> Error {
-    let below = match &own {
-        Error::Delta { source, .. } | Error::Tombstones { source, .. } => Arc::clone(source),
-        _ => return own,
+    let (Error::Delta { source, .. } | Error::Tombstones { source, .. }) = &own else {
+        return own;
     };
+    let below = Arc::clone(source);
     match StorageError::find_in(below.as_ref()) {
         Some(storage) => damage(storage, stats)(Arc::clone(&below)),
         None => own,
@@ -63,12 +64,14 @@ fn damage(
     storage: &StorageError,
     stats: &QueryStats,
 ) -> impl FnOnce(crate::error::SharedError) -> Error + use<> {
-    let named = match storage {
-        StorageError::Missing { bucket, key }
-        | StorageError::BlockDamaged { bucket, key, .. }
-        | StorageError::Length { bucket, key, .. }
-        | StorageError::FileHash { bucket, key } => Some((bucket.clone(), key.clone())),
-        _ => None,
+    let named = if let StorageError::Missing { bucket, key }
+    | StorageError::BlockDamaged { bucket, key, .. }
+    | StorageError::Length { bucket, key, .. }
+    | StorageError::FileHash { bucket, key } = storage
+    {
+        Some((bucket.clone(), key.clone()))
+    } else {
+        None
     };
     let file =
         named.as_ref().and_then(|(_, key)| DataFileName::parse(&Path::from(key.as_str())).ok());

@@ -20,6 +20,10 @@ use crate::stores::QueryStores;
 
 /// The consumers that a memory error names.
 const CONSUMERS_NAMED: usize = 3;
+/// The part of a query's memory that each sort sets aside for its merge.
+const MERGE_SHARE: usize = 16;
+/// The most that a sort sets aside for its merge.
+const MERGE_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Rows of a batch between operators.
 const BATCH_ROWS: usize = 8_192;
 
@@ -65,7 +69,12 @@ impl SharedSession {
             cache_manager: Arc::clone(&self.caches),
             object_store_registry: stores,
         };
+        let mut config = self.template.config().clone();
+        // Set aside for merging spilled runs; the default alone would fill a small query's memory.
+        let merge_bytes = (memory_bytes / MERGE_SHARE).min(MERGE_BYTES_MAX);
+        config.options_mut().execution.sort_spill_reservation_bytes = merge_bytes;
         let state = SessionStateBuilder::new_from_existing(self.template.clone())
+            .with_config(config)
             .with_runtime_env(Arc::new(runtime))
             .with_catalog_list(catalog)
             .build();

@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Ident, ObjectName, Query, Statement as SqlStatement, TableAlias, TableFactor, Visit, VisitMut,
-    Visitor, VisitorMut,
+    ExprWithAlias, Ident, ObjectName, Query, Statement as SqlStatement, TableAlias, TableFactor,
+    Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -64,14 +64,7 @@ impl Parsed {
     pub(crate) fn resolve(self, names: &Names) -> Result<Statement, Error> {
         let mut statement = parse_one(names.fold(self.tokens))?;
         let mut aliases = NameVersions;
-        let walked = match &mut statement {
-            Statement::Statement(inner) => inner.visit(&mut aliases),
-            Statement::Explain(explain) => match explain.statement.as_mut() {
-                Statement::Statement(inner) => inner.visit(&mut aliases),
-                other => return Err(refused(other)),
-            },
-            other => return Err(refused(other)),
-        };
+        let walked = question_mut(&mut statement)?.visit(&mut aliases);
         assert!(walked.is_continue(), "naming a table never stops the walk");
         Ok(statement)
     }
@@ -102,10 +95,7 @@ impl Relation {
 }
 
 /// Parses an expression over one dataset's columns; the whole text must be used.
-pub(crate) fn parse_predicate(
-    text: &str,
-    names: &Names,
-) -> Result<datafusion::sql::sqlparser::ast::ExprWithAlias, Error> {
+pub(crate) fn parse_predicate(text: &str, names: &Names) -> Result<ExprWithAlias, Error> {
     let mut tokenizer = Tokenizer::new(&DIALECT, text);
     let tokens = tokenizer.tokenize_with_location().map_err(|error| Error::Syntax {
         message: error.message,
@@ -117,6 +107,19 @@ pub(crate) fn parse_predicate(
     let mut parser =
         DFParserBuilder::new(tokens).with_dialect(&DIALECT).build().map_err(|e| syntax(e, end))?;
     parser.parse_into_expr().map_err(|error| syntax(error, end))
+}
+
+/// Says whether an expression asks another question. Planned alone it knows no tables to ask.
+pub(crate) fn has_subquery(expr: &ExprWithAlias) -> bool {
+    struct Stop;
+    impl Visitor for Stop {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    expr.expr.visit(&mut Stop).is_break()
 }
 
 fn parse_one(tokens: Vec<TokenWithSpan>) -> Result<Statement, Error> {
@@ -137,14 +140,28 @@ fn end_of(tokens: &[TokenWithSpan]) -> Location {
 
 /// Refuses everything but questions. What a query may contain is checked again on the plan.
 fn check_reads_only(statement: Statement) -> Result<Statement, Error> {
-    let reads = match &statement {
-        Statement::Statement(inner) => is_question(inner),
-        Statement::Explain(explain) => {
-            matches!(explain.statement.as_ref(), Statement::Statement(inner) if is_question(inner))
+    if is_question(question(&statement)?) { Ok(statement) } else { Err(refused(&statement)) }
+}
+
+/// Returns the statement itself, or the one that is explained.
+fn question(statement: &Statement) -> Result<&SqlStatement, Error> {
+    match statement {
+        Statement::Statement(inner) => Ok(inner),
+        Statement::Explain(explain) => question(&explain.statement),
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => {
+            Err(refused(statement))
         }
-        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => false,
-    };
-    if reads { Ok(statement) } else { Err(refused(&statement)) }
+    }
+}
+
+fn question_mut(statement: &mut Statement) -> Result<&mut SqlStatement, Error> {
+    match statement {
+        Statement::Statement(inner) => Ok(inner),
+        Statement::Explain(explain) => question_mut(&mut explain.statement),
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => {
+            Err(refused(statement))
+        }
+    }
 }
 
 fn is_question(statement: &SqlStatement) -> bool {
@@ -168,6 +185,7 @@ fn refused(statement: &Statement) -> Error {
 }
 
 /// Makes a syntax error of the parser's, whose only record of the place is the end of its message.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the parser gives no other error")]
 fn syntax(error: DataFusionError, end: Location) -> Error {
     let message = match error {
         DataFusionError::SQL(error, _) => match *error {
@@ -192,21 +210,15 @@ fn parse_place(place: &str) -> Option<(u64, u64)> {
 
 fn relations(statement: &Statement) -> Result<Vec<Relation>, Error> {
     let mut collector = Relations::default();
-    let walked = match statement {
-        Statement::Statement(inner) => inner.visit(&mut collector),
-        Statement::Explain(explain) => match explain.statement.as_ref() {
-            Statement::Statement(inner) => inner.visit(&mut collector),
-            other => return Err(refused(other)),
-        },
-        other => return Err(refused(other)),
-    };
+    let walked = question(statement)?.visit(&mut collector);
     assert!(walked.is_continue(), "collecting names never stops the walk");
-    let Relations { found, defined } = collector;
+    let Relations { found, defined, calls } = collector;
     let is_defined = |relation: &Relation| {
         let folded = relation.name().name.to_lowercase();
         relation.parts.len() == 1 && defined.contains(&folded)
     };
-    Ok(found.into_iter().filter(|relation| !is_defined(relation)).collect())
+    let is_call = |relation: &Relation| calls.contains(&relation.location());
+    Ok(found.into_iter().filter(|found| !is_defined(found) && !is_call(found)).collect())
 }
 
 /// Tables named, and the names that WITH defines.
@@ -214,6 +226,8 @@ fn relations(statement: &Statement) -> Result<Vec<Relation>, Error> {
 struct Relations {
     found: Vec<Relation>,
     defined: BTreeSet<String>,
+    /// Where table functions are called: their names are no tables.
+    calls: Vec<Location>,
 }
 
 impl Visitor for Relations {
@@ -222,6 +236,14 @@ impl Visitor for Relations {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         for table in query.with.iter().flat_map(|with| &with.cte_tables) {
             self.defined.insert(table.alias.name.value.to_lowercase());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, args: Some(_), .. } = factor {
+            let last = name.0.last().and_then(|part| part.as_ident());
+            self.calls.extend(last.map(|part| part.span.start));
         }
         ControlFlow::Continue(())
     }
@@ -257,10 +279,8 @@ impl VisitorMut for NameVersions {
 
 /// The token as an unquoted keyword.
 fn keyword(token: &TokenWithSpan) -> Option<Keyword> {
-    match &token.token {
-        Token::Word(word) if word.quote_style.is_none() => Some(word.keyword),
-        _ => None,
-    }
+    let Token::Word(word) = &token.token else { return None };
+    word.quote_style.is_none().then_some(word.keyword)
 }
 
 /// The index of a version, once it is checked to be one.

@@ -20,7 +20,6 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
 use alluvium_types::LogIndex;
 
-use crate::Error;
 use crate::deltas::DeltaScan;
 use crate::files::{FileScan, Footers};
 use crate::metadata::DatasetAt;
@@ -62,9 +61,8 @@ impl DatasetTable {
         state: &dyn Session,
         projection: Vec<usize>,
         predicate: Option<&Arc<dyn PhysicalExpr>>,
-    ) -> Result<Vec<Arc<dyn ExecutionPlan>>, Error> {
+    ) -> PlanResult<Vec<Arc<dyn ExecutionPlan>>> {
         let (dataset, scope) = (&self.dataset, &self.scope);
-        let planned = |source| Error::Plan { source: Arc::new(source) };
         let files = dataset.live_files(&scope.sources.view)?;
         let partitions = state.config().target_partitions();
         let scan = FileScan { dataset, scope, projection: &projection, predicate, partitions };
@@ -72,7 +70,7 @@ impl DatasetTable {
         let deltas = dataset.deltas(&scope.sources.view)?;
         if !deltas.is_empty() {
             let scan = DeltaScan { dataset, scope, projection, partitions };
-            parts.push(scan.plan(deltas).map_err(planned)?);
+            parts.push(scan.plan(deltas)?);
         }
         Ok(parts)
     }

@@ -77,12 +77,12 @@ pub(crate) fn mark(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, Err
 fn refuse_marker(token: &TokenWithSpan) -> Result<(), Error> {
     let start = token.span.start;
     let message = "a name has a control character".to_owned();
-    match &token.token {
-        Token::Word(word) if word.value.contains(MARKER) => {
-            Err(Error::Syntax { message, line: start.line, column: start.column })
-        }
-        _ => Ok(()),
+    if let Token::Word(word) = &token.token
+        && word.value.contains(MARKER)
+    {
+        return Err(Error::Syntax { message, line: start.line, column: start.column });
     }
+    Ok(())
 }
 
 fn follows_name(before: &[TokenWithSpan]) -> bool {
@@ -91,20 +91,23 @@ fn follows_name(before: &[TokenWithSpan]) -> bool {
 
 /// `FOR SYSTEM_VERSION AS OF` and `VERSION AS OF` mean the same as `AS OF`.
 fn drop_long_form(marked: &mut Vec<TokenWithSpan>) {
-    let word = |token: Option<&TokenWithSpan>, expected: &str| match token.map(|t| &t.token) {
-        Some(Token::Word(word)) => {
-            word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected)
-        }
-        _ => false,
+    let word = |from_end: usize| {
+        let token = marked.len().checked_sub(from_end).and_then(|at| marked.get(at))?;
+        let Token::Word(word) = &token.token else { return None };
+        Some(word)
     };
-    let before_last = marked.len().checked_sub(2).and_then(|at| marked.get(at));
-    if word(marked.last(), "SYSTEM_VERSION") && word(before_last, "FOR") {
-        marked.truncate(marked.len() - 2);
-    } else if word(marked.last(), "VERSION")
-        && matches!(before_last.map(|t| &t.token), Some(Token::Word(name)) if name.keyword != Keyword::FROM && name.keyword != Keyword::JOIN)
-    {
-        marked.truncate(marked.len() - 1);
-    }
+    let is = |from_end: usize, expected: &str| {
+        let found = word(from_end);
+        found.is_some_and(|w| w.quote_style.is_none() && w.value.eq_ignore_ascii_case(expected))
+    };
+    // After FROM or JOIN it is a table that happens to be called `version`.
+    let names_before = word(2).is_some() && !is(2, "FROM") && !is(2, "JOIN");
+    let extra = match (is(1, "SYSTEM_VERSION") && is(2, "FOR"), is(1, "VERSION") && names_before) {
+        (true, _) => 2,
+        (false, true) => 1,
+        (false, false) => 0,
+    };
+    marked.truncate(marked.len() - extra);
 }
 
 fn append_version(marked: &mut [TokenWithSpan], version: LogIndex) {

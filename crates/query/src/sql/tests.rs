@@ -13,7 +13,8 @@ fn relations_of(sql: &str) -> Vec<(String, Option<u64>)> {
 
 #[test]
 fn a_version_follows_its_table_and_nothing_else() {
-    let cases: [(&str, &[(&str, Option<u64>)]); 8] = [
+    type Expected = [(&'static str, Option<u64>)];
+    let cases: [(&str, &Expected); 8] = [
         ("SELECT 1 FROM t AS OF 5", &[("t", Some(5))]),
         ("SELECT 1 FROM t /* x */ AS -- y\n OF 5 AS a, u", &[("t", Some(5)), ("u", None)]),
         ("SELECT 1 FROM \"T\" VERSION AS OF 7", &[("T", Some(7))]),

@@ -88,13 +88,9 @@ fn is_index(expr: &Expr) -> bool {
 }
 
 fn number(expr: &Expr) -> Option<u64> {
-    match expr {
-        Expr::Literal(value, _) => match value.cast_to(&DataType::UInt64).ok()? {
-            ScalarValue::UInt64(value) => value,
-            _ => None,
-        },
-        _ => None,
-    }
+    let Expr::Literal(value, _) = expr else { return None };
+    let ScalarValue::UInt64(number) = value.cast_to(&DataType::UInt64).ok()? else { return None };
+    number
 }
 
 pub(super) fn schema() -> SchemaRef {

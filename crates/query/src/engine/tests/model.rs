@@ -107,6 +107,7 @@ impl Model {
             }
             8 => {
                 self.lake.seal(self.dataset).await;
+                self.lake.make_planned().await;
             }
             9 if 1 < self.lake.live_files(self.dataset).len() => {
                 self.lake.compact(self.dataset).await;
@@ -199,6 +200,7 @@ async fn random_histories_read_the_same_after_the_log_is_purged() {
             model.step().await;
         }
         model.lake.seal(model.dataset).await;
+        model.lake.make_planned().await;
         model.lake.log.purge_below(model.lake.at);
         model.check_every_index(seed).await;
     }

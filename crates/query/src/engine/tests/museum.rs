@@ -157,8 +157,7 @@ async fn museum_m11_rows_with_null_nan_and_empty_values_survive_tombstones() {
         lake.tombstone(t, &batch(deleted, deleted + 1));
         assert_eq!(lake.sql("SELECT count(k) FROM t").await, [left.to_string()]);
     }
-    let sql = "SELECT octet_length(k) FROM t WHERE f IS NULL OR f = 0";
-    assert_eq!(lake.sql(sql).await, ["2", "4"]);
+    assert_eq!(lake.sql("SELECT octet_length(k) FROM t").await, ["2", "4"]);
 }
 
 #[tokio::test]
