@@ -1,0 +1,296 @@
+//! What callers give a node and what they get back. No behaviour lives here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_stdx::{Clock, SystemClock};
+use alluvium_types::{
+    DatasetKey, DatasetName, DatasetOptions, FileId, LogIndex, Recipe, SchemaVersion, Sequence,
+    SessionId,
+};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+/// How a node is opened.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The directory that holds everything of this node: log, metadata, snapshots, local buckets.
+    pub data_dir: PathBuf,
+    /// The node's id. A directory belongs to one node for ever.
+    pub node_id: u64,
+    /// Bytes that one query may hold in memory before it spills.
+    pub query_memory_bytes: usize,
+    /// How long a statement may run when the caller gives no limit.
+    pub statement_timeout: Duration,
+    /// Bytes of log at which datasets with old unsealed rows are sealed, so that the log can be purged.
+    pub log_bytes_max: u64,
+    /// Bytes of a log segment.
+    pub segment_bytes: u64,
+    /// The clock of proposals, leases and timeouts.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Config {
+    /// Returns the configuration of a single node that lives in `data_dir`.
+    #[must_use]
+    pub fn single(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            node_id: 1,
+            query_memory_bytes: 1024 * 1024 * 1024,
+            statement_timeout: Duration::from_secs(300),
+            log_bytes_max: 1024 * 1024 * 1024,
+            segment_bytes: 64 * 1024 * 1024,
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+}
+
+/// Who calls, under which session, and on which condition.
+///
+/// Without a session a lost reply is ambiguous: a retry may take effect twice.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// Who it is, for the log.
+    pub actor: String,
+    /// The session and the number of this command; a retry carries the same.
+    pub session: Option<(SessionId, Sequence)>,
+    /// The dataset must last have changed at this index (zero: must not exist).
+    pub expected_index: Option<LogIndex>,
+}
+
+impl Caller {
+    /// Returns a caller with a name and nothing else.
+    #[must_use]
+    pub fn named(actor: impl Into<String>) -> Self {
+        Self { actor: actor.into(), session: None, expected_index: None }
+    }
+}
+
+/// How a dataset is registered.
+#[derive(Debug, Clone)]
+pub struct RegisterOptions {
+    /// Names of the key columns; empty for a keyless dataset.
+    pub key_columns: Vec<String>,
+    /// The bucket of its files.
+    pub bucket: String,
+    /// How its files are written and cut.
+    pub options: DatasetOptions,
+}
+
+impl RegisterOptions {
+    /// Returns the options of a dataset in the default bucket with the given key columns.
+    #[must_use]
+    pub fn keyed(key_columns: &[&str]) -> Self {
+        Self {
+            key_columns: key_columns.iter().map(|&name| name.to_owned()).collect(),
+            bucket: DEFAULT_BUCKET.to_owned(),
+            options: DatasetOptions::standard(),
+        }
+    }
+
+    /// Returns the same with another recipe.
+    #[must_use]
+    pub fn with_recipe(mut self, recipe: Recipe) -> Self {
+        self.options.recipe = recipe;
+        self
+    }
+}
+
+/// The bucket that every node has: a directory within its data directory.
+pub const DEFAULT_BUCKET: &str = "local";
+
+/// The answer to a register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// The dataset's identity.
+    pub dataset: DatasetKey,
+    /// Its current schema.
+    pub schema_version: SchemaVersion,
+    /// Whether it was there before, with the same schema and options.
+    pub existing: bool,
+    /// Readers at this index or above see it.
+    pub index: LogIndex,
+}
+
+/// The answer to an append, upsert, tombstone, evolve, expire or drop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Readers at this index or above see the effect.
+    pub index: LogIndex,
+    /// Rows added, distinct keys hidden, or metadata versions pruned.
+    pub count: u64,
+}
+
+/// The answer to a seal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealReport {
+    /// Readers at this index or above see the file.
+    pub index: LogIndex,
+    /// Files written, in order; empty when there was nothing to seal.
+    pub files: Vec<FileId>,
+    /// Rows in them.
+    pub rows: u64,
+}
+
+/// The answer to a compaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompactReport {
+    /// Readers at this index or above see the result.
+    pub index: LogIndex,
+    /// Files that were rewritten.
+    pub files_in: u64,
+    /// Files that replaced them.
+    pub files_out: u64,
+    /// Rows read.
+    pub rows_in: u64,
+    /// Rows that tombstones hid: they are in no file that replaced the inputs.
+    pub rows_hidden: u64,
+    /// Rows written.
+    pub rows_out: u64,
+    /// Bytes read.
+    pub bytes_in: u64,
+    /// Bytes written.
+    pub bytes_out: u64,
+}
+
+/// The keys that a tombstone names.
+#[derive(Debug, Clone)]
+pub enum TombstoneKeys {
+    /// Batches that have exactly the key columns, in key order.
+    Batches(Vec<RecordBatch>),
+    /// One text per key column and key, parsed by the columns' types.
+    Texts(Vec<Vec<String>>),
+    /// A predicate over the dataset's columns, resolved to keys by the proposer.
+    Predicate(String),
+}
+
+/// What a query reads and may use.
+#[derive(Debug, Clone, Default)]
+pub struct SqlOptions {
+    /// Read as of this index instead of the newest.
+    pub as_of: Option<LogIndex>,
+    /// Wait until at least this index is applied.
+    pub at_least: Option<LogIndex>,
+    /// Answer from what this node has applied, without asking the quorum.
+    pub local: bool,
+    /// A shorter or longer time limit than the node's.
+    pub timeout: Option<Duration>,
+    /// A smaller or larger memory limit than the node's.
+    pub memory_bytes: Option<usize>,
+    /// Rows after which the answer ends with an error.
+    pub row_limit: Option<u64>,
+}
+
+/// A dataset as the catalog shows it.
+#[derive(Debug, Clone)]
+pub struct DatasetInfo {
+    /// Its name.
+    pub name: DatasetName,
+    /// Its identity.
+    pub dataset: DatasetKey,
+    /// The number of its schema.
+    pub schema_version: SchemaVersion,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its key columns.
+    pub key_columns: Vec<String>,
+    /// The bucket of its files.
+    pub bucket: String,
+    /// The index of the last change that a user asked for.
+    pub changed_at: LogIndex,
+    /// Reads below it are refused.
+    pub floor: LogIndex,
+    /// Live data files.
+    pub files: u64,
+    /// Bytes of them.
+    pub file_bytes: u64,
+    /// Rows of them, hidden ones included.
+    pub file_rows: u64,
+    /// Deltas: appends whose rows are still read from the log.
+    pub deltas: u64,
+    /// Rows of them.
+    pub delta_rows: u64,
+    /// Tombstone entries that no compaction has folded away.
+    pub tombstones: u64,
+    /// The index that this was read at.
+    pub index: LogIndex,
+}
+
+/// How a node is doing.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// This node.
+    pub node_id: u64,
+    /// Who leads, if known.
+    pub leader: Option<u64>,
+    /// The Raft term.
+    pub term: u64,
+    /// First and last index of the log.
+    pub log: (LogIndex, LogIndex),
+    /// Bytes of log segments.
+    pub log_bytes: u64,
+    /// The committed index.
+    pub committed: LogIndex,
+    /// The applied index.
+    pub applied: LogIndex,
+    /// The applied index that survives a power cut without replay.
+    pub durable: LogIndex,
+    /// The index of the latest snapshot.
+    pub snapshot: Option<LogIndex>,
+    /// The state digest at the applied index.
+    pub digest: String,
+    /// Live datasets.
+    pub datasets: u64,
+    /// Files planned and not yet attested.
+    pub jobs: u64,
+    /// Jobs that fail and are being retried: what, and why.
+    pub job_errors: Vec<String>,
+}
+
+/// One decoded log entry, as `log tail` and `system.log` show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Its index.
+    pub index: LogIndex,
+    /// `blank`, `membership`, or the command's name.
+    pub kind: String,
+    /// The dataset it names, by identity.
+    pub dataset: Option<String>,
+    /// Who asked.
+    pub actor: Option<String>,
+    /// The session and number.
+    pub session: Option<(u64, u64)>,
+    /// The leader's clock when it was proposed.
+    pub proposed_at_ms: Option<u64>,
+    /// Rows or keys that it carries.
+    pub rows: Option<u64>,
+    /// Bytes of the entry.
+    pub bytes: u64,
+    /// The command in words.
+    pub detail: String,
+}
+
+/// What `verify` looked at and found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// The applied index it was done at.
+    pub index: LogIndex,
+    /// The digest that the node keeps.
+    pub digest_kept: String,
+    /// The digest recomputed from every stored key and value.
+    pub digest_recomputed: String,
+    /// Log entries read and checked.
+    pub entries: u64,
+    /// Data files read whole and checked against their attested hashes.
+    pub files: u64,
+    /// Rows whose hashes were summed and compared.
+    pub rows: u64,
+    /// What is wrong, one sentence each, naming the object. Empty when all is well.
+    pub damage: Vec<String>,
+}

@@ -1,0 +1,239 @@
+//! Appends of any size: one entry when the rows fit, else parts that become visible together.
+
+use alluvium_rows::{KeyEncoder, Piece, split};
+use alluvium_state_machine::record::ResultRecord;
+use alluvium_state_machine::{Key, Table, record_at};
+use alluvium_types::limits::{BODY_BYTES_MAX, UPLOAD_PARTS_MAX};
+use alluvium_types::{
+    Append, Command, LogIndex, Outcome, Rejection, RowSource, Stage, StageContent, UploadId, Upsert,
+};
+use arrow::record_batch::RecordBatch;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::keys;
+use crate::node::Node;
+use crate::write::Target;
+use crate::{Caller, Error, Written};
+
+/// Arrow bytes at which waiting batches become a part. Below a body, because one body must hold them.
+const PART_BYTES: usize = BODY_BYTES_MAX as usize / 2;
+/// Arrow bytes that one upsert may have: its rows are sorted by key in memory before they are proposed.
+const UPSERT_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+
+/// Collects batches that become visible together. Dropping it unfinished leaves nothing visible.
+#[derive(Debug)]
+pub struct Appender {
+    node: Node,
+    caller: Caller,
+    name: String,
+    upsert: bool,
+    target: Option<Target>,
+    waiting: Vec<RecordBatch>,
+    waiting_bytes: usize,
+    upload: Upload,
+}
+
+/// The parts that were proposed so far.
+#[derive(Debug)]
+struct Upload {
+    id: UploadId,
+    parts: u32,
+    content: Xxh3,
+    /// The command was answered before: its parts are consumed, so a retry proposes only the command.
+    answered: bool,
+}
+
+impl Appender {
+    pub(crate) fn new(node: Node, caller: Caller, name: String, upsert: bool) -> Self {
+        let id = upload_id(&node, &caller);
+        let upload = Upload { id, parts: 0, content: Xxh3::new(), answered: false };
+        let waiting = Vec::new();
+        Self { node, caller, name, upsert, target: None, waiting, waiting_bytes: 0, upload }
+    }
+
+    /// Adds rows. They are checked now and may already travel to the log, but nobody sees them yet.
+    ///
+    /// # Errors
+    /// When the rows do not fit the dataset; the appender must then be dropped.
+    pub async fn push(&mut self, batch: RecordBatch) -> Result<(), Error> {
+        self.node.check_backlog()?;
+        let schema = self.target().await?.schema.clone();
+        let batch = alluvium_rows::conform(&batch, &schema)?;
+        self.waiting_bytes += batch.get_array_memory_size();
+        self.waiting.push(batch);
+        if self.upsert && self.waiting_bytes > UPSERT_BYTES_MAX {
+            let (value, limit) = (self.waiting_bytes as u64, UPSERT_BYTES_MAX as u64);
+            return Err(Error::TooLarge { what: "one upsert", value, limit });
+        }
+        if !self.upsert && self.waiting_bytes > PART_BYTES {
+            self.stage_waiting().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes all rows visible at one index.
+    ///
+    /// # Errors
+    /// When nothing was pushed, or the command was refused: then no row is visible. An ambiguous error
+    /// means that they may be; with a session, the same append can be tried again.
+    pub async fn finish(mut self) -> Result<Written, Error> {
+        self.target().await?;
+        match (self.upload.parts, self.upsert) {
+            (0, true) => self.finish_upsert().await,
+            (0, false) => self.finish_append().await,
+            _ => {
+                self.stage_waiting().await?;
+                self.propose_staged().await
+            }
+        }
+    }
+
+    async fn target(&mut self) -> Result<&Target, Error> {
+        if self.target.is_none() {
+            let target = self.node.target(&self.name).await?;
+            self.upload.answered = self.was_answered()?;
+            self.target = Some(target);
+        }
+        Ok(self.target.as_ref().expect("it was just set"))
+    }
+
+    fn was_answered(&self) -> Result<bool, Error> {
+        let Some((session, sequence)) = self.caller.session else { return Ok(false) };
+        let key = Key::session_result(session, sequence);
+        let found: Option<ResultRecord> =
+            record_at(self.node.view(), Table::SessionResult, &key, LogIndex::MAX)?;
+        Ok(found.is_some())
+    }
+
+    async fn finish_append(mut self) -> Result<Written, Error> {
+        let mut parts = self.split_waiting()?;
+        if parts.len() > 1 {
+            self.stage(parts).await?;
+            return self.propose_staged().await;
+        }
+        let piece = parts.pop().ok_or(Error::Rejected(Rejection::NoRows))?;
+        self.propose_inline(piece).await
+    }
+
+    async fn finish_upsert(mut self) -> Result<Written, Error> {
+        let mut parts = self.split_waiting_by_key()?;
+        if parts.len() > 1 {
+            self.stage(parts).await?;
+            return self.propose_staged().await;
+        }
+        let piece = parts.pop().ok_or(Error::Rejected(Rejection::NoRows))?;
+        self.propose_inline(piece).await
+    }
+
+    async fn stage_waiting(&mut self) -> Result<(), Error> {
+        let parts = self.split_waiting()?;
+        self.stage(parts).await
+    }
+
+    /// Encodes the waiting rows into as few bodies as hold them.
+    fn split_waiting(&mut self) -> Result<Vec<Piece>, Error> {
+        match self.take_waiting()? {
+            Some(batch) => Ok(split(&batch, None)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Encodes the waiting rows with their keys. Several parts are cut from rows sorted by key: each part's
+    /// keys are above those of the part before, so the state machine can tell that no key occurs twice.
+    fn split_waiting_by_key(&mut self) -> Result<Vec<Piece>, Error> {
+        let target = self.target.clone().expect("finish found the target");
+        if target.schema.key_columns.is_empty() {
+            return Err(Error::Rejected(Rejection::Keyless));
+        }
+        let Some(batch) = self.take_waiting()? else { return Ok(Vec::new()) };
+        let encoder = KeyEncoder::new(&target.schema)?;
+        let sorted = keys::sort_unique(&encoder, &batch)?;
+        let pieces = split(&batch, Some(&encoder))?;
+        match pieces.len() {
+            1 => Ok(pieces),
+            _ => Ok(split(&sorted, Some(&encoder))?),
+        }
+    }
+
+    fn take_waiting(&mut self) -> Result<Option<RecordBatch>, Error> {
+        self.waiting_bytes = 0;
+        let batches = std::mem::take(&mut self.waiting);
+        let Some(first) = batches.first() else { return Ok(None) };
+        let schema = first.schema();
+        let joined = arrow::compute::concat_batches(&schema, &batches)
+            .map_err(alluvium_rows::Error::from)?;
+        Ok((joined.num_rows() > 0).then_some(joined))
+    }
+
+    async fn stage(&mut self, pieces: Vec<Piece>) -> Result<(), Error> {
+        let target = self.target.clone().expect("push or finish found the target");
+        for piece in pieces {
+            let number = self.upload.parts;
+            if number >= UPLOAD_PARTS_MAX {
+                let (value, limit) = (u64::from(number) + 1, u64::from(UPLOAD_PARTS_MAX));
+                return Err(Error::TooLarge { what: "one append (in entries)", value, limit });
+            }
+            self.upload.parts += 1;
+            self.upload.content.update(&piece.body);
+            if !self.upload.answered {
+                let content = self.content_of(&piece, &target);
+                let (dataset, upload) = (target.record.dataset, self.upload.id);
+                let command = Command::Stage(Stage { dataset, upload, part: number, content });
+                let caller = Caller::named(self.caller.actor.clone());
+                self.node.propose(&caller, command, &piece.body).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn content_of(&self, piece: &Piece, target: &Target) -> StageContent {
+        let schema_version = target.record.schema_version;
+        match self.upsert {
+            true => {
+                let (rows, rows_bytes) = (piece.rows, piece.rows_bytes);
+                StageContent::KeyedRows { schema_version, rows, rows_bytes }
+            }
+            false => StageContent::Rows { schema_version, rows: piece.rows },
+        }
+    }
+
+    async fn propose_inline(self, piece: Piece) -> Result<Written, Error> {
+        let source = RowSource::Inline { rows: piece.rows, rows_bytes: piece.rows_bytes };
+        self.propose(source, &piece.body).await
+    }
+
+    async fn propose_staged(self) -> Result<Written, Error> {
+        let (upload, parts) = (self.upload.id, self.upload.parts);
+        let content_hash = self.upload.content.digest128();
+        self.propose(RowSource::Staged { upload, parts, content_hash }, &[]).await
+    }
+
+    async fn propose(self, source: RowSource, body: &[u8]) -> Result<Written, Error> {
+        let target = self.target.as_ref().expect("finish found the target");
+        let (dataset, schema_version) = (target.record.dataset, target.record.schema_version);
+        let command = match self.upsert {
+            true => Command::Upsert(Upsert { dataset, schema_version, source }),
+            false => Command::Append(Append { dataset, schema_version, source }),
+        };
+        let response = self.node.propose(&self.caller, command, body).await?;
+        match response.outcome {
+            Outcome::Appended { rows } | Outcome::Upserted { rows } => {
+                Ok(Written { index: response.index, count: rows })
+            }
+            other => unreachable!("append answered {other:?}"),
+        }
+    }
+}
+
+/// Returns the upload's id: with a session the same for every try, so that parts are not stored twice.
+pub(crate) fn upload_id(node: &Node, caller: &Caller) -> UploadId {
+    match caller.session {
+        Some((session, sequence)) => {
+            let mut bytes = Vec::with_capacity(16);
+            bytes.extend_from_slice(&session.0.to_le_bytes());
+            bytes.extend_from_slice(&sequence.0.to_le_bytes());
+            UploadId(xxhash_rust::xxh3::xxh3_128(&bytes))
+        }
+        None => UploadId(node.draw_id()),
+    }
+}

@@ -1,0 +1,231 @@
+//! The data directory: its layout, its one owner, and whose it is.
+//!
+//! A directory belongs to one node of one cluster for ever; another node's directory, a newer format or a
+//! directory that a running process holds is refused before anything in it is touched.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use alluvium_stdx::{Prng, durable};
+
+use crate::Error;
+
+/// Layout of `node.alluvium`, little-endian: 8 bytes magic, `u16` format version, 6 bytes zero, `u128`
+/// cluster id, `u64` node id, `u32` CRC-32C of all before it.
+const MAGIC: [u8; 8] = *b"ALVNODE\0";
+const FORMAT_VERSION: u16 = 1;
+const IDENTITY_BYTES: usize = 44;
+const IDENTITY_FILE: &str = "node.alluvium";
+const LOCK_FILE: &str = "lock";
+
+/// An open, locked data directory. Invariant: the lock is held as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    root: PathBuf,
+    identity: Identity,
+    _lock: File,
+}
+
+/// Whose directory it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The cluster, drawn once when its first node is made.
+    pub(crate) cluster_id: u128,
+    /// The node.
+    pub(crate) node_id: u64,
+}
+
+impl DataDir {
+    /// Opens the directory of `node_id`, making it when it is new.
+    pub(crate) fn open(root: &Path, node_id: u64) -> Result<Self, Error> {
+        durable::create_dir_all(root).map_err(|source| unusable(root, source))?;
+        let lock = take_lock(root)?;
+        let identity = match read_identity(root)? {
+            Some(identity) => identity,
+            None => create_identity(root, node_id)?,
+        };
+        if identity.node_id != node_id {
+            let (found, expected) = (identity.node_id, node_id);
+            return Err(Error::ForeignDirectory { path: root.to_owned(), found, expected });
+        }
+        Ok(Self { root: root.to_owned(), identity, _lock: lock })
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub(crate) fn wal(&self) -> PathBuf {
+        self.root.join("wal")
+    }
+
+    pub(crate) fn metadata(&self) -> PathBuf {
+        self.root.join("meta")
+    }
+
+    /// Returns a name that is not taken, for a metadata store that is set aside.
+    pub(crate) fn damaged_metadata(&self) -> PathBuf {
+        let name = |number: u32| self.root.join(format!("meta.damaged.{number}"));
+        (0..).map(name).find(|path| !path.exists()).expect("a directory has fewer than 2^32 names")
+    }
+
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    pub(crate) fn local_bucket(&self) -> PathBuf {
+        self.root.join("buckets").join(crate::DEFAULT_BUCKET)
+    }
+
+    pub(crate) fn spill(&self) -> PathBuf {
+        self.root.join("spill")
+    }
+}
+
+fn take_lock(root: &Path) -> Result<File, Error> {
+    let path = root.join(LOCK_FILE);
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|source| unusable(root, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::DirectoryLocked { path: root.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(unusable(root, source)),
+    }
+}
+
+fn read_identity(root: &Path) -> Result<Option<Identity>, Error> {
+    let path = root.join(IDENTITY_FILE);
+    let bytes = match durable::read_bounded(&path, 4096) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // A directory with other things in it is somebody's: making it ours could hide them.
+            return refuse_foreign_content(root).map(|()| None);
+        }
+        Err(source) => return Err(unusable(root, source)),
+    };
+    let damaged = || Error::DamagedIdentity { path: path.clone() };
+    let version = bytes.get(8..10).and_then(|two| two.try_into().ok()).map(u16::from_le_bytes);
+    let (true, Some(version)) = (bytes.starts_with(&MAGIC), version) else {
+        return Err(damaged());
+    };
+    if version > FORMAT_VERSION {
+        let (found, supported) = (version, FORMAT_VERSION);
+        return Err(Error::NewerDirectory { path: root.to_owned(), found, supported });
+    }
+    decode_identity(&bytes).map(Some).ok_or_else(damaged)
+}
+
+fn refuse_foreign_content(root: &Path) -> Result<(), Error> {
+    let entries = std::fs::read_dir(root).map_err(|source| unusable(root, source))?;
+    for entry in entries {
+        let name = entry.map_err(|source| unusable(root, source))?.file_name();
+        let ours = name == LOCK_FILE || name == *durable::temporary_name(Path::new(IDENTITY_FILE));
+        if !ours {
+            let path = root.to_owned();
+            return Err(Error::NotADataDirectory { path, found: name.display().to_string() });
+        }
+    }
+    Ok(())
+}
+
+fn create_identity(root: &Path, node_id: u64) -> Result<Identity, Error> {
+    let mut prng = Prng::from_machine();
+    let cluster_id = (u128::from(prng.next_u64()) << 64) | u128::from(prng.next_u64());
+    let identity = Identity { cluster_id, node_id };
+    durable::write(&root.join(IDENTITY_FILE), &encode_identity(identity))
+        .map_err(|source| unusable(root, source))?;
+    Ok(identity)
+}
+
+fn encode_identity(identity: Identity) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(IDENTITY_BYTES);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&[0; 6]);
+    bytes.extend_from_slice(&identity.cluster_id.to_le_bytes());
+    bytes.extend_from_slice(&identity.node_id.to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    assert_eq!(bytes.len(), IDENTITY_BYTES, "the layout is fixed");
+    bytes
+}
+
+fn decode_identity(bytes: &[u8]) -> Option<Identity> {
+    let (content, checksum) = bytes.split_at_checked(IDENTITY_BYTES - 4)?;
+    let checksum = u32::from_le_bytes(checksum.try_into().ok()?);
+    let cluster_id = u128::from_le_bytes(content.get(16..32)?.try_into().ok()?);
+    let node_id = u64::from_le_bytes(content.get(32..40)?.try_into().ok()?);
+    (crc32c::crc32c(content) == checksum).then_some(Identity { cluster_id, node_id })
+}
+
+fn unusable(root: &Path, source: std::io::Error) -> Error {
+    Error::DirectoryUnusable { path: root.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(root: &Path, node_id: u64) -> Result<Identity, Error> {
+        DataDir::open(root, node_id).map(|dir| dir.identity())
+    }
+
+    #[test]
+    fn a_directory_keeps_its_identity_and_refuses_another_node() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let first = open(root.path(), 1).expect("new");
+        assert_eq!(open(root.path(), 1).expect("again"), first);
+        let error = open(root.path(), 2).expect_err("another node");
+        assert!(matches!(error, Error::ForeignDirectory { found: 1, expected: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_directory_in_use_is_refused_and_free_again_when_its_owner_is_gone() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let owner = DataDir::open(root.path(), 1).expect("new");
+        let error = open(root.path(), 1).expect_err("locked");
+        assert!(matches!(error, Error::DirectoryLocked { .. }), "{error}");
+        drop(owner);
+        assert_eq!(open(root.path(), 1).expect("free").node_id, 1);
+    }
+
+    #[test]
+    fn every_flipped_bit_of_the_identity_is_found() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        open(root.path(), 1).expect("new");
+        let path = root.path().join(IDENTITY_FILE);
+        let good = std::fs::read(&path).expect("read");
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            durable::write(&path, &bad).expect("write");
+            let error = open(root.path(), 1).expect_err("damaged");
+            let found = matches!(
+                error,
+                Error::DamagedIdentity { .. } | Error::NewerDirectory { .. }
+            );
+            assert!(found, "byte {at}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        open(root.path(), 1).expect("new");
+        let path = root.path().join(IDENTITY_FILE);
+        let mut bytes = std::fs::read(&path).expect("read");
+        bytes[8] = 9;
+        durable::write(&path, &bytes).expect("write");
+        let error = open(root.path(), 1).expect_err("newer");
+        let named = matches!(error, Error::NewerDirectory { found: 9, supported: 1, .. });
+        assert!(named, "{error}");
+    }
+
+    #[test]
+    fn a_directory_with_foreign_content_is_not_made_ours() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        durable::write(&root.path().join("thesis.tex"), b"years of work").expect("write");
+        let error = open(root.path(), 1).expect_err("foreign");
+        assert!(matches!(&error, Error::NotADataDirectory { found, .. } if found == "thesis.tex"));
+    }
+}

@@ -1,0 +1,230 @@
+//! What can go wrong with a call on a node, and what the caller can do about it.
+
+use std::path::PathBuf;
+
+use alluvium_state_machine::ViewError;
+use alluvium_types::{ErrorKind, FileId, LogIndex, Rejection};
+
+/// An error of a node. [`Error::kind`] says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The state machine refused the command; nothing changed.
+    #[error("{0}")]
+    Rejected(Rejection),
+    /// A name, schema, key or entry is not legal.
+    #[error(transparent)]
+    Invalid(#[from] alluvium_types::Error),
+    /// Rows are not what the dataset takes.
+    #[error(transparent)]
+    Rows(#[from] alluvium_rows::Error),
+    /// A query failed.
+    #[error(transparent)]
+    Query(#[from] alluvium_query::Error),
+    /// Consensus could not take the command.
+    #[error(transparent)]
+    Raft(#[from] alluvium_raft::Error),
+    /// A data file could not be written, read or verified.
+    #[error(transparent)]
+    Materialize(#[from] alluvium_materialize::Error),
+    /// A bucket could not be used.
+    #[error(transparent)]
+    Storage(#[from] alluvium_storage::Error),
+    /// The log could not be opened.
+    #[error(transparent)]
+    Wal(#[from] alluvium_wal::Error),
+    /// The metadata store could not be opened or used.
+    #[error(transparent)]
+    Store(#[from] alluvium_state_machine::StoreError),
+    /// The metadata could not be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// No dataset has that name.
+    #[error("dataset {name:?} does not exist")]
+    DatasetNotFound {
+        /// The name.
+        name: String,
+        /// A name that is like it.
+        similar: Option<String>,
+    },
+    /// A bucket that this node does not have.
+    #[error("bucket {name:?} does not exist")]
+    BucketNotFound {
+        /// The name.
+        name: String,
+    },
+    /// An index that is not applied here, or no longer readable.
+    #[error("index {index} cannot be read: the readable range is {low} to {high}")]
+    IndexOutOfRange {
+        /// The index asked for.
+        index: LogIndex,
+        /// The lowest readable.
+        low: LogIndex,
+        /// The highest readable.
+        high: LogIndex,
+    },
+    /// More than one atomic append, upsert or tombstone may hold.
+    #[error("{what} is too large: {value}, the limit is {limit}")]
+    TooLarge {
+        /// What.
+        what: &'static str,
+        /// How large it is.
+        value: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A file could not be made; it is tried again in the background.
+    #[error("data file {file} could not be made: {reason}")]
+    JobFailed {
+        /// The file.
+        file: FileId,
+        /// Why, of the last try.
+        reason: String,
+    },
+    /// The log holds too much that is not in files yet.
+    #[error("the log holds {bytes} bytes that are in no data file yet, the limit is {limit}")]
+    Backlog {
+        /// Bytes of log.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The disk has too little space left to accept rows.
+    #[error("{available} bytes are free at {path}, writes need {needed}")]
+    DiskFull {
+        /// The data directory.
+        path: PathBuf,
+        /// Bytes free.
+        available: u64,
+        /// Bytes that must be free.
+        needed: u64,
+    },
+    /// The answer of a dataset's precondition kept changing while a predicate was resolved.
+    #[error("the dataset changed {tries} times while the predicate was resolved")]
+    Contended {
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// A task of the node died; the node must be restarted.
+    #[error("the node's task {task:?} failed; restart the node")]
+    TaskFailed {
+        /// The task.
+        task: &'static str,
+    },
+    /// Another process has the directory open.
+    #[error("data directory {path} is in use by another process")]
+    DirectoryLocked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory belongs to another node.
+    #[error("data directory {path} belongs to node {found}, not to node {expected}")]
+    ForeignDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        found: u64,
+        /// Who opened it.
+        expected: u64,
+    },
+    /// A newer program wrote the directory.
+    #[error("data directory {path} has format {found}, this program reads up to {supported}")]
+    NewerDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u16,
+        /// The newest format this program reads.
+        supported: u16,
+    },
+    /// The directory holds something else.
+    #[error("{path} is not a data directory and not empty: it holds {found:?}")]
+    NotADataDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// One of the things in it.
+        found: String,
+    },
+    /// The identity file is damaged.
+    #[error("the identity file {path} is damaged")]
+    DamagedIdentity {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The directory cannot be read or written.
+    #[error("data directory {path} cannot be used")]
+    DirectoryUnusable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Returns the kind by which every protocol reports it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Rejected(rejection) => rejection.kind(),
+            Self::Invalid(error) => invalid_kind(error),
+            Self::Rows(error) => error.kind(),
+            Self::Query(error) => error.kind(),
+            Self::Raft(error) => error.kind(),
+            Self::Materialize(error) => error.kind(),
+            Self::Storage(error) => storage_kind(error),
+            Self::Wal(error) => wal_kind(error),
+            Self::Store(error) => error.kind(),
+            Self::DatasetNotFound { .. } | Self::BucketNotFound { .. } => ErrorKind::NotFound,
+            Self::IndexOutOfRange { .. } => ErrorKind::OutOfRange,
+            Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
+            Self::JobFailed { .. } | Self::Backlog { .. } | Self::Contended { .. } => {
+                ErrorKind::Unavailable
+            }
+            Self::DiskFull { .. } => ErrorKind::StorageFull,
+            Self::TaskFailed { .. } => ErrorKind::Internal,
+            Self::DirectoryLocked { .. } => ErrorKind::Unavailable,
+            Self::ForeignDirectory { .. }
+            | Self::NewerDirectory { .. }
+            | Self::NotADataDirectory { .. }
+            | Self::DirectoryUnusable { .. } => ErrorKind::InvalidArgument,
+            Self::View(_) | Self::DamagedIdentity { .. } => ErrorKind::Corrupt,
+        }
+    }
+
+    /// Returns what the caller can do, where that is not plain from the message.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::DatasetNotFound { similar: Some(similar), .. } => {
+                Some(format!("a dataset named {similar:?} exists"))
+            }
+            Self::Rejected(Rejection::SchemaConflict { name, .. }) => {
+                Some(format!("compare with `alluvium dataset show {name}`"))
+            }
+            Self::Rejected(Rejection::ExpectedIndex { .. }) => {
+                Some("read the dataset again, then decide".to_owned())
+            }
+            Self::DirectoryLocked { .. } => Some(
+                "a running server has it: connect to that server, or stop it first".to_owned(),
+            ),
+            Self::Backlog { .. } => {
+                Some("look at the job errors of `alluvium status`; rows are safe".to_owned())
+            }
+            Self::Query(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+fn invalid_kind(error: &alluvium_types::Error) -> ErrorKind {
+    match error {
+        alluvium_types::Error::TooLarge { .. } | alluvium_types::Error::TooManyKeys { .. } => {
+            ErrorKind::ResourceExhausted
+        }
+        alluvium_types::Error::NewerFormat { .. } | alluvium_types::Error::Frame { .. } => {
+            ErrorKind::Corrupt
+        }
+        _ => ErrorKind::InvalidArgument,
+    }
+}

@@ -1,0 +1,194 @@
+//! Effects on bytes: writing planned files and deleting unreferenced ones, beside apply.
+//!
+//! The list of jobs is read from the state, never kept: after a crash it is the same list. A job that was
+//! done twice wrote the same bytes. Invariant: an attest is proposed only for a file that was read back.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use alluvium_state_machine::catalog;
+use alluvium_state_machine::record::{FileContent, FileRecord};
+use alluvium_types::{
+    Attest, AttestOutcome, Command, DatasetKey, FileId, LogIndex, Swept, limits,
+};
+use tokio::sync::{Notify, watch};
+
+use crate::node::Node;
+use crate::{Caller, Error};
+
+/// How long a failed job rests before it is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Actor of commands that the node itself proposes.
+const ACTOR: &str = "alluvium";
+
+/// The node's jobs: when to look, and what failed last.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    look: Notify,
+    // Written by the one job task, read by status and waiters; held for a map operation only.
+    failures: Mutex<BTreeMap<(DatasetKey, FileId), Failure>>,
+    rounds: watch::Sender<u64>,
+}
+
+/// The last failure of a job.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    pub(crate) tries: u64,
+}
+
+impl Jobs {
+    pub(crate) fn new() -> Self {
+        let (rounds, _) = watch::channel(0);
+        Self { look: Notify::new(), failures: Mutex::new(BTreeMap::new()), rounds }
+    }
+
+    /// Makes the job task look at the state again.
+    pub(crate) fn wake(&self) {
+        self.look.notify_one();
+    }
+
+    /// Returns what fails at present.
+    pub(crate) fn failures(&self) -> Vec<((DatasetKey, FileId), Failure)> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.iter().map(|(key, failure)| (*key, failure.clone())).collect()
+    }
+
+    /// Returns a receiver that changes after every round of jobs.
+    pub(crate) fn rounds(&self) -> watch::Receiver<u64> {
+        self.rounds.subscribe()
+    }
+
+    fn failed(&self, dataset: DatasetKey, file: FileId, error: &Error) {
+        let reason = error_chain(error);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = failures
+            .entry((dataset, file))
+            .or_insert_with(|| Failure { reason: String::new(), tries: 0 });
+        failure.tries += 1;
+        if failure.reason != reason {
+            tracing::warn!(%dataset, %file, reason, "a data file could not be made, will try again");
+            failure.reason = reason;
+        }
+    }
+
+    fn succeeded(&self, dataset: DatasetKey, file: FileId) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&(dataset, file));
+    }
+
+    fn round_ended(&self) {
+        self.rounds.send_modify(|rounds| *rounds += 1);
+    }
+}
+
+/// Runs jobs until the node shuts down.
+pub(crate) async fn run(node: Node, mut shutdown: watch::Receiver<bool>) {
+    while !*shutdown.borrow() {
+        let failed = round(&node).await;
+        node.jobs().round_ended();
+        let pause = async {
+            match failed {
+                true => tokio::time::sleep(RETRY_AFTER).await,
+                false => node.jobs().look.notified().await,
+            }
+        };
+        tokio::select! {
+            () = pause => {}
+            changed = shutdown.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Does every job that the state lists; says whether one failed.
+async fn round(node: &Node) -> bool {
+    let planned = catalog::planned(node.view()).map_err(Error::from);
+    let Ok(planned) = planned.inspect_err(|error| tracing::error!(%error, "list planned files"))
+    else {
+        return true;
+    };
+    let mut failed = false;
+    for (dataset, file) in planned {
+        match make_file(node, dataset, file).await {
+            Ok(()) => node.jobs().succeeded(dataset, file),
+            Err(error) => {
+                node.jobs().failed(dataset, file, &error);
+                failed = true;
+            }
+        }
+    }
+    match sweep(node).await {
+        Ok(()) => failed,
+        Err(error) => {
+            tracing::warn!(%error, "objects could not be deleted, will try again");
+            true
+        }
+    }
+}
+
+async fn make_file(node: &Node, dataset: DatasetKey, file: FileId) -> Result<(), Error> {
+    let Some(plan) = catalog::file(node.view(), dataset, file, LogIndex::MAX)? else {
+        // Its dataset was dropped since the list was made.
+        return Ok(());
+    };
+    let outcome = write_file(node, dataset, &plan).await?;
+    let command = Command::Attest(Attest { dataset, file, outcome });
+    node.propose(&Caller::named(ACTOR), command, &[]).await?;
+    Ok(())
+}
+
+async fn write_file(
+    node: &Node,
+    dataset: DatasetKey,
+    plan: &FileRecord,
+) -> Result<AttestOutcome, Error> {
+    let context = node.file_context(dataset)?;
+    let made = match &plan.content {
+        FileContent::Seal { .. } => alluvium_materialize::seal(&context, plan).await,
+        FileContent::Compaction { .. } => alluvium_materialize::compact(&context, plan).await,
+    };
+    match (made, &plan.content) {
+        (Ok(outcome), _) => Ok(outcome),
+        (Err(error), FileContent::Compaction { .. }) if !error.is_transient() => {
+            // Inputs that do not add up must not stay reserved: the compaction is given up, loudly.
+            tracing::error!(%dataset, file = %plan.file, %error, "compaction given up");
+            Ok(AttestOutcome::Abandoned { reason: error_chain(&Error::from(error)) })
+        }
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+async fn sweep(node: &Node) -> Result<(), Error> {
+    let mut done: BTreeMap<DatasetKey, Vec<FileId>> = BTreeMap::new();
+    for (dataset, file, record) in catalog::sweepable(node.view())? {
+        if node.leases().oldest().is_some_and(|oldest| oldest < record.since) {
+            // A reader may still need it; its lease ends, and the end of a lease wakes this task.
+            continue;
+        }
+        let bucket = node.bucket(&record.bucket)?;
+        alluvium_materialize::sweep(&bucket, dataset, file, &record).await?;
+        done.entry(dataset).or_default().push(file);
+    }
+    for (dataset, files) in done {
+        for files in files.chunks(limits::SWEPT_FILES_MAX) {
+            let command = Command::Swept(Swept { dataset, files: files.to_vec() });
+            node.propose(&Caller::named(ACTOR), command, &[]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns an error and its causes in one line.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let next = source.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = source.source();
+    }
+    text
+}

@@ -1,0 +1,201 @@
+//! The log as queries, jobs and people read it.
+
+use std::sync::Arc;
+
+use alluvium_materialize::{LogError, LogSource};
+use alluvium_query::{SharedError, SystemSource};
+use alluvium_raft::RaftNode;
+use alluvium_types::{
+    AttestOutcome, Command, Entry, EntryKind, Envelope, LogIndex, RowSource, StageContent,
+    Term, TombstoneSource,
+};
+
+use crate::node::Node;
+use crate::{Error, LogRecord};
+
+/// Entries that one call of [`Node::log`] returns at most.
+const LOG_RECORDS_MAX: usize = 10_000;
+
+/// Reads entries from this node's log.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeLog {
+    raft: RaftNode,
+}
+
+impl NodeLog {
+    pub(crate) fn new(raft: RaftNode) -> Self {
+        Self { raft }
+    }
+
+    pub(crate) fn record(&self, index: LogIndex) -> Result<LogRecord, Error> {
+        let entry = self.raft.log_entry(index)?;
+        decode(index, &entry)
+    }
+}
+
+impl Node {
+    /// Returns decoded entries by ascending index: from `from`, or the last `limit`.
+    ///
+    /// # Errors
+    /// When an entry is purged or damaged.
+    pub async fn log(
+        &self,
+        from: Option<LogIndex>,
+        limit: usize,
+    ) -> Result<Vec<LogRecord>, Error> {
+        let limit = limit.min(LOG_RECORDS_MAX);
+        let bounds = self.raft().log_bounds()?;
+        let Some(first) = bounds.first else { return Ok(Vec::new()) };
+        let last = bounds.committed.0;
+        let start = match from {
+            Some(index) => index.0.max(first.0),
+            None => last.saturating_sub(limit as u64).saturating_add(1).max(first.0),
+        };
+        let log = NodeLog::new(self.raft().clone());
+        let end = last.min(start.saturating_add(limit as u64).saturating_sub(1));
+        (start..=end).map(|index| log.record(LogIndex(index))).collect()
+    }
+}
+
+/// Decodes an entry for people.
+pub(crate) fn decode(index: LogIndex, entry: &Entry) -> Result<LogRecord, Error> {
+    let bytes = entry.as_bytes().len() as u64;
+    let kind = match entry.kind() {
+        EntryKind::Command => return Ok(describe(index, bytes, &entry.envelope()?, entry)),
+        EntryKind::Blank => "blank",
+        EntryKind::Membership => "membership",
+    };
+    Ok(LogRecord {
+        index,
+        kind: kind.to_owned(),
+        dataset: None,
+        actor: None,
+        session: None,
+        proposed_at_ms: None,
+        rows: None,
+        bytes,
+        detail: String::new(),
+    })
+}
+
+fn describe(index: LogIndex, bytes: u64, envelope: &Envelope, entry: &Entry) -> LogRecord {
+    let command = &envelope.command;
+    LogRecord {
+        index,
+        kind: command.kind().name().to_owned(),
+        dataset: command.dataset().map(|dataset| dataset.to_string()),
+        actor: Some(envelope.actor.clone()),
+        session: envelope.session.map(|session| (session.id.0, session.sequence.0)),
+        proposed_at_ms: Some(envelope.proposed_at_ms),
+        rows: rows_in(command, entry),
+        bytes,
+        detail: detail(command),
+    }
+}
+
+fn rows_in(command: &Command, entry: &Entry) -> Option<u64> {
+    let keys = || entry.body().get(..4).map(|four| {
+        u64::from(u32::from_le_bytes(four.try_into().expect("four bytes")))
+    });
+    match command {
+        Command::Append(append) => rows_of(append.source),
+        Command::Upsert(upsert) => rows_of(upsert.source),
+        Command::Stage(stage) => match stage.content {
+            StageContent::Rows { rows, .. } | StageContent::KeyedRows { rows, .. } => {
+                Some(u64::from(rows))
+            }
+            StageContent::Keys => keys(),
+        },
+        Command::Tombstone(tombstone) => match tombstone.source {
+            TombstoneSource::Inline => keys(),
+            TombstoneSource::Staged { .. } => None,
+        },
+        Command::OpenSession(_)
+        | Command::Register(_)
+        | Command::Evolve(_)
+        | Command::Seal(_)
+        | Command::Compact(_)
+        | Command::Attest(_)
+        | Command::Expire(_)
+        | Command::Swept(_)
+        | Command::Drop(_) => None,
+    }
+}
+
+fn rows_of(source: RowSource) -> Option<u64> {
+    match source {
+        RowSource::Inline { rows, .. } => Some(u64::from(rows)),
+        RowSource::Staged { .. } => None,
+    }
+}
+
+fn detail(command: &Command) -> String {
+    match command {
+        Command::OpenSession(open) => format!("ttl {} ms", open.ttl_ms),
+        Command::Register(register) => format!("{} in bucket {}", register.name, register.bucket),
+        Command::Evolve(evolve) => format!("{} changes", evolve.changes.len()),
+        Command::Stage(stage) => format!("part {} of upload {}", stage.part, stage.upload),
+        Command::Append(append) => source_detail(append.source),
+        Command::Upsert(upsert) => source_detail(upsert.source),
+        Command::Tombstone(tombstone) => match (&tombstone.predicate, tombstone.source) {
+            (Some(predicate), _) => format!("where {predicate}"),
+            (None, TombstoneSource::Staged { upload, parts, .. }) => {
+                format!("{parts} parts of upload {upload}")
+            }
+            (None, TombstoneSource::Inline) => String::new(),
+        },
+        Command::Seal(_) | Command::Drop(_) => String::new(),
+        Command::Compact(compact) => {
+            format!("{} files, tombstones up to {}", compact.inputs.len(), compact.cutoff)
+        }
+        Command::Attest(attest) => match &attest.outcome {
+            AttestOutcome::Written(written) => format!(
+                "file {}: {} rows, {} bytes, blake3 {}",
+                attest.file,
+                written.rows,
+                written.digest.len_bytes,
+                hex(&written.digest.blake3)
+            ),
+            AttestOutcome::Empty { rows_hidden } => {
+                format!("file {}: none, {rows_hidden} rows were hidden", attest.file)
+            }
+            AttestOutcome::Abandoned { reason } => {
+                format!("file {}: given up: {reason}", attest.file)
+            }
+        },
+        Command::Expire(expire) => format!("floor {}", expire.floor),
+        Command::Swept(swept) => format!("{} files", swept.files.len()),
+    }
+}
+
+fn source_detail(source: RowSource) -> String {
+    match source {
+        RowSource::Inline { .. } => String::new(),
+        RowSource::Staged { upload, parts, .. } => format!("{parts} parts of upload {upload}"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl SystemSource for NodeLog {
+    fn log_bounds(&self) -> Result<Option<(LogIndex, LogIndex)>, SharedError> {
+        let bounds = self.raft.log_bounds().map_err(|error| Arc::new(error) as SharedError)?;
+        // Entries above the committed index may yet be replaced: nobody may see them.
+        Ok(bounds.first.map(|first| (first, bounds.committed)))
+    }
+
+    fn term(&self, _index: LogIndex) -> Result<Option<Term>, SharedError> {
+        Ok(None)
+    }
+}
+
+impl LogSource for NodeLog {
+    fn entry(&self, index: LogIndex) -> Result<Entry, LogError> {
+        self.raft.log_entry(index).map_err(|error| match error {
+            alluvium_raft::Error::NotInLog { index } => LogError::Purged { index },
+            other => LogError::Read { index, source: Box::new(other) },
+        })
+    }
+}

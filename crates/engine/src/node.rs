@@ -1,0 +1,350 @@
+//! A node: the parts, how they are put together, and how they end.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alluvium_materialize::LogSource;
+use alluvium_metastore::{OpenOptions, RocksStore};
+use alluvium_query::{BucketSource, QueryConfig, QueryEngine, Sources};
+use alluvium_raft::{RaftConfig, RaftNode, Timings};
+use alluvium_state_machine::{Effect, MetaStore, StoreError, View};
+use alluvium_stdx::{Clock, Prng, Spawner, durable};
+use alluvium_storage::{Bucket, BucketConfig, BucketIdentity, Opening};
+use alluvium_types::LogIndex;
+use alluvium_wal::{FsStorage, Options, Wal, WalHandle, WalService};
+use futures::FutureExt;
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use crate::dir::DataDir;
+use crate::jobs::{self, Jobs};
+use crate::leases::{Lease, Leases};
+use crate::log::NodeLog;
+use crate::maintain;
+use crate::pressure::Pressure;
+use crate::tasks::{Tasks, blocking};
+use crate::{Config, DEFAULT_BUCKET, Error};
+
+/// Entries that a purge leaves behind the snapshot: for peers that trail a little, and because a purge that
+/// runs into a queued apply is a known hazard of the consensus library.
+const PURGE_MARGIN: u64 = 1_024;
+/// Effects that may wait for the job task; more are dropped, because the state lists every job anyway.
+const EFFECTS_MAX: usize = 1_024;
+
+/// A replicated lakehouse node in this process. Clones are handles to the same node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    parts: Arc<Parts>,
+    /// Held by callers, not by the node's own tasks: these end when the last caller is gone.
+    _owner: Option<Arc<Owner>>,
+}
+
+/// Stops the node's tasks when dropped.
+#[derive(Debug)]
+struct Owner {
+    shutdown: watch::Sender<bool>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shutdown.send_replace(true);
+    }
+}
+
+/// What a node is made of. Invariant: the directory's lock is held until the log and store are closed,
+/// because fields are dropped in order and `dir` is the last.
+#[derive(Debug)]
+struct Parts {
+    config: Config,
+    raft: RaftNode,
+    store: Arc<RocksStore>,
+    query: QueryEngine,
+    buckets: Buckets,
+    jobs: Arc<Jobs>,
+    leases: Leases,
+    pressure: Pressure,
+    tasks: Tasks,
+    upload_ids: Mutex<Prng>,
+    shutdown: watch::Sender<bool>,
+    /// Taken by shutdown, which must hear how the last write went.
+    log: Mutex<Option<WalService>>,
+    dir: DataDir,
+}
+
+/// The log's handle for everyone and the owner of its threads.
+struct OpenLog {
+    handle: WalHandle,
+    service: WalService,
+}
+
+/// The buckets of this node by name.
+#[derive(Debug, Clone)]
+pub(crate) struct Buckets {
+    by_name: Arc<BTreeMap<String, Bucket>>,
+}
+
+impl Node {
+    /// Opens the node that lives in the configured directory, making the directory when it is new.
+    ///
+    /// When it returns, everything that was ever acknowledged is applied and readable.
+    ///
+    /// # Errors
+    /// A directory that is locked, foreign, newer or damaged; each is named.
+    pub async fn open(config: Config) -> Result<Self, Error> {
+        let dir = DataDir::open(&config.data_dir, config.node_id)?;
+        let log = OpenLog::open(&config, &dir)?;
+        let store = Arc::new(open_store(&dir)?);
+        // Buckets are claimed before anything is proposed: once the log has an entry, a bucket without its
+        // marker is a wrong or emptied disk.
+        let fresh = log.is_empty()? && store.raft().applied.is_none();
+        let buckets = open_buckets(&dir, fresh).await?;
+        let (effects, effects_receiver) = mpsc::channel(EFFECTS_MAX);
+        let metadata: Arc<dyn MetaStore> = Arc::clone(&store) as _;
+        let raft_config = raft_config(&dir);
+        let raft = RaftNode::start(raft_config, log.handle.clone(), metadata, effects).await?;
+        raft.initialize_single().await?;
+        raft.wait_ready().await?;
+        let query = open_query(&config, &dir, &store, &raft, &buckets)?;
+        let (shutdown, _) = watch::channel(false);
+        let parts = Parts {
+            config,
+            raft,
+            store,
+            query,
+            buckets,
+            jobs: Arc::new(Jobs::new()),
+            leases: Leases::default(),
+            pressure: Pressure::new(),
+            tasks: Tasks::new(),
+            upload_ids: Mutex::new(Prng::from_machine()),
+            shutdown: shutdown.clone(),
+            log: Mutex::new(Some(log.service)),
+            dir,
+        };
+        let node = Self { parts: Arc::new(parts), _owner: None };
+        node.start_tasks(effects_receiver);
+        Ok(Self { _owner: Some(Arc::new(Owner { shutdown })), ..node })
+    }
+
+    fn start_tasks(&self, mut effects: mpsc::Receiver<Vec<Effect>>) {
+        let spawner = &self.parts.tasks;
+        let jobs = Arc::clone(&self.parts.jobs);
+        let forward = async move {
+            while effects.recv().await.is_some() {
+                jobs.wake();
+            }
+        };
+        spawner.task("effects", forward.boxed());
+        spawner.background("jobs", jobs::run(self.clone(), self.parts.shutdown.subscribe()).boxed());
+        let maintenance = maintain::run(self.clone(), self.parts.shutdown.subscribe());
+        spawner.task("maintenance", maintenance.boxed());
+    }
+
+    /// Stops the node: running jobs end, the metadata is flushed, the log is closed.
+    ///
+    /// # Errors
+    /// When the last flush fails; the log still has everything.
+    pub async fn shutdown(self) -> Result<(), Error> {
+        self.parts.shutdown.send_replace(true);
+        self.parts.tasks.join().await;
+        let stopped = self.parts.raft.shutdown().await;
+        let log = self.parts.log.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let closed = match log {
+            Some(log) => blocking(move || log.shutdown()).await,
+            None => Ok(()),
+        };
+        stopped?;
+        Ok(closed?)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.parts.config
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.parts.config.clock.as_ref()
+    }
+
+    pub(crate) fn raft(&self) -> &RaftNode {
+        &self.parts.raft
+    }
+
+    pub(crate) fn store(&self) -> &Arc<RocksStore> {
+        &self.parts.store
+    }
+
+    pub(crate) fn view(&self) -> &dyn View {
+        self.parts.store.as_ref()
+    }
+
+    pub(crate) fn query(&self) -> &QueryEngine {
+        &self.parts.query
+    }
+
+    pub(crate) fn jobs(&self) -> &Arc<Jobs> {
+        &self.parts.jobs
+    }
+
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.parts.leases
+    }
+
+    pub(crate) fn lease(&self, index: LogIndex) -> Lease {
+        self.parts.leases.take(index, Arc::clone(&self.parts.jobs))
+    }
+
+    pub(crate) fn pressure(&self) -> &Pressure {
+        &self.parts.pressure
+    }
+
+    pub(crate) fn failed_task(&self) -> Option<&'static str> {
+        self.parts.tasks.failed()
+    }
+
+    pub(crate) fn cluster_id(&self) -> u128 {
+        self.parts.dir.identity().cluster_id
+    }
+
+    /// Draws an id for an upload that no retry must find again.
+    pub(crate) fn draw_id(&self) -> u128 {
+        let mut prng = self.parts.upload_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        (u128::from(prng.next_u64()) << 64) | u128::from(prng.next_u64())
+    }
+
+    /// Returns the bytes that the log's files take.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        let Ok(files) = std::fs::read_dir(self.parts.dir.wal()) else { return 0 };
+        files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+    }
+
+    /// Returns the newest index applied on this node.
+    #[must_use]
+    pub fn applied(&self) -> LogIndex {
+        self.parts.raft.applied().borrow().index
+    }
+
+    /// Returns the log as jobs read it.
+    pub(crate) fn log_source(&self) -> Arc<dyn LogSource> {
+        Arc::new(NodeLog::new(self.parts.raft.clone()))
+    }
+
+    /// Returns the metadata as jobs read it.
+    pub(crate) fn shared_view(&self) -> Arc<dyn View + Send + Sync> {
+        Arc::clone(&self.parts.store) as _
+    }
+
+    /// Returns the bucket of that name.
+    pub(crate) fn bucket(&self, name: &str) -> Result<Bucket, Error> {
+        self.parts.buckets.get(name)
+    }
+}
+
+impl Buckets {
+    pub(crate) fn get(&self, name: &str) -> Result<Bucket, Error> {
+        let found = self.by_name.get(name).cloned();
+        found.ok_or_else(|| Error::BucketNotFound { name: name.to_owned() })
+    }
+}
+
+impl OpenLog {
+    fn open(config: &Config, dir: &DataDir) -> Result<Self, Error> {
+        let identity = dir.identity();
+        durable::create_dir_all(&dir.wal()).map_err(|source| unusable(&dir.wal(), source))?;
+        let storage = Arc::new(FsStorage::open(&dir.wal())?);
+        let owner = alluvium_wal::Owner { cluster: identity.cluster_id, node: identity.node_id };
+        let mut options = Options::new(owner);
+        options.segment_bytes = config.segment_bytes;
+        let (wal, recovery) = Wal::open(storage, options)?;
+        for notice in recovery.notices {
+            tracing::warn!(%notice, "the log was not closed cleanly");
+        }
+        let (handle, service) = WalService::start(wal)?;
+        Ok(Self { handle, service })
+    }
+
+    fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.handle.state(alluvium_raft::STREAM)?.end().is_none())
+    }
+}
+
+/// Opens the metadata. A damaged store is set aside and built anew: it is a cache of snapshot and log, and
+/// where these two do not reach back far enough, consensus refuses to start.
+fn open_store(dir: &DataDir) -> Result<RocksStore, Error> {
+    let path = dir.metadata();
+    match RocksStore::open(&path, OpenOptions::standard()) {
+        Err(StoreError::Corrupt { path: damaged, source }) => {
+            let aside = dir.damaged_metadata();
+            tracing::warn!(
+                damaged = %damaged.display(),
+                cause = crate::jobs::error_chain(source.as_ref()),
+                kept_at = %aside.display(),
+                "the metadata store is damaged, it is rebuilt from snapshot and log"
+            );
+            durable::rename(&path, &aside).map_err(|source| unusable(&path, source))?;
+            Ok(RocksStore::open(&path, OpenOptions::standard())?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+fn raft_config(dir: &DataDir) -> RaftConfig {
+    RaftConfig {
+        cluster_id: dir.identity().cluster_id,
+        node_id: dir.identity().node_id,
+        address: String::new(),
+        snapshots_dir: dir.snapshots(),
+        timings: Timings::LOCAL,
+        purge_margin: PURGE_MARGIN,
+    }
+}
+
+async fn open_buckets(dir: &DataDir, fresh: bool) -> Result<Buckets, Error> {
+    let root = dir.local_bucket();
+    let opening = if fresh { Opening::Claim } else { Opening::Existing };
+    if fresh {
+        durable::create_dir_all(&root).map_err(|source| unusable(&root, source))?;
+    }
+    let cluster = Uuid::from_u128(dir.identity().cluster_id);
+    let bucket = Uuid::new_v5(&cluster, DEFAULT_BUCKET.as_bytes());
+    let identity = BucketIdentity { cluster, bucket };
+    let config = BucketConfig::Local { root };
+    let bucket = Bucket::open(DEFAULT_BUCKET, &config, &identity, opening).await?;
+    let by_name = BTreeMap::from([(DEFAULT_BUCKET.to_owned(), bucket)]);
+    Ok(Buckets { by_name: Arc::new(by_name) })
+}
+
+impl BucketSource for Buckets {
+    fn bucket(&self, name: &str) -> Option<Arc<Bucket>> {
+        self.by_name.get(name).cloned().map(Arc::new)
+    }
+}
+
+fn open_query(
+    config: &Config,
+    dir: &DataDir,
+    store: &Arc<RocksStore>,
+    raft: &RaftNode,
+    buckets: &Buckets,
+) -> Result<QueryEngine, Error> {
+    durable::create_dir_all(&dir.spill()).map_err(|source| unusable(&dir.spill(), source))?;
+    let query_config = QueryConfig {
+        memory_bytes: config.query_memory_bytes,
+        spill_dir: dir.spill(),
+        default_timeout: config.statement_timeout,
+        ..QueryConfig::standard()
+    };
+    let log = Arc::new(NodeLog::new(raft.clone()));
+    let sources = Sources {
+        view: Arc::clone(store) as _,
+        log: Arc::clone(&log) as _,
+        buckets: Arc::new(buckets.clone()),
+        system: log,
+        clock: Arc::clone(&config.clock),
+    };
+    Ok(QueryEngine::new(query_config, sources)?)
+}
+
+fn unusable(path: &Path, source: std::io::Error) -> Error {
+    Error::DirectoryUnusable { path: path.to_owned(), source }
+}

@@ -1,0 +1,206 @@
+//! Reading: SQL, the catalog, the log, and how the node is doing.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use alluvium_query::QueryRequest;
+use alluvium_state_machine::record::DatasetRecord;
+use alluvium_state_machine::{MetaStore, catalog};
+use alluvium_types::{DatasetName, LogIndex};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use futures::{Stream, StreamExt};
+
+use crate::jobs::Failure;
+use crate::leases::Lease;
+use crate::node::Node;
+use crate::{DatasetInfo, Error, SqlOptions, Status};
+
+/// The answer of a query, batch by batch. Dropping it cancels the query.
+pub struct QueryStream {
+    inner: alluvium_query::QueryStream,
+    _lease: Lease,
+}
+
+impl QueryStream {
+    /// Returns the columns of the answer.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        self.inner.schema()
+    }
+
+    /// Returns the index that the query reads at.
+    #[must_use]
+    pub fn index(&self) -> LogIndex {
+        self.inner.index()
+    }
+
+    /// Returns all batches.
+    ///
+    /// # Errors
+    /// The first error of the query; what came before it is not an answer.
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>, Error> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next().await {
+            batches.push(batch?);
+        }
+        Ok(batches)
+    }
+}
+
+impl Stream for QueryStream {
+    type Item = Result<RecordBatch, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.inner.poll_next_unpin(cx).map(|item| item.map(|batch| batch.map_err(Error::from)))
+    }
+}
+
+impl std::fmt::Debug for QueryStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "QueryStream {{ index: {} }}", self.index())
+    }
+}
+
+impl Node {
+    /// Runs one SQL statement at one index and streams its answer.
+    ///
+    /// By default the index is linearizable: it has everything that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// What is wrong with the statement, a limit that was met, or damage that was found.
+    pub async fn sql(&self, text: &str, options: SqlOptions) -> Result<QueryStream, Error> {
+        let newest = self.read_index(&options).await?;
+        let at = self.readable(options.as_of, newest)?;
+        let lease = self.lease(at);
+        let request = QueryRequest {
+            at,
+            timeout: options.timeout,
+            memory_bytes: options.memory_bytes,
+            row_limit: options.row_limit,
+            ..QueryRequest::at(at)
+        };
+        let inner = self.query().run(text, request).await?;
+        Ok(QueryStream { inner, _lease: lease })
+    }
+
+    async fn read_index(&self, options: &SqlOptions) -> Result<LogIndex, Error> {
+        if let Some(index) = options.at_least {
+            self.wait_applied(index).await?;
+        }
+        match options.local {
+            true => Ok(self.applied()),
+            false => Ok(self.raft().read_index().await?),
+        }
+    }
+
+    /// Waits until this node has applied `index`.
+    ///
+    /// # Errors
+    /// When the node stops before.
+    pub async fn wait_applied(&self, index: LogIndex) -> Result<(), Error> {
+        Ok(self.raft().wait_applied(index).await?)
+    }
+
+    fn readable(&self, as_of: Option<LogIndex>, newest: LogIndex) -> Result<LogIndex, Error> {
+        match as_of {
+            Some(index) if index > newest || index.0 == 0 => {
+                Err(Error::IndexOutOfRange { index, low: LogIndex(1), high: newest })
+            }
+            Some(index) => Ok(index),
+            None => Ok(newest),
+        }
+    }
+
+    /// Returns the live datasets, by name.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn datasets(&self, as_of: Option<LogIndex>) -> Result<Vec<DatasetInfo>, Error> {
+        let newest = self.raft().read_index().await?;
+        let at = self.readable(as_of, newest)?;
+        let records = catalog::list(self.view(), at)?;
+        records.iter().map(|record| self.describe(record, at)).collect()
+    }
+
+    /// Returns one dataset.
+    ///
+    /// # Errors
+    /// When it does not exist at that index, or the index cannot be read.
+    pub async fn dataset(
+        &self,
+        name: &str,
+        as_of: Option<LogIndex>,
+    ) -> Result<DatasetInfo, Error> {
+        let parsed: DatasetName = name.parse()?;
+        let newest = self.raft().read_index().await?;
+        let at = self.readable(as_of, newest)?;
+        match catalog::find(self.view(), &parsed, at)? {
+            Some(record) => self.describe(&record, at),
+            None => Err(self.not_found(name, at)?),
+        }
+    }
+
+    fn describe(&self, record: &DatasetRecord, at: LogIndex) -> Result<DatasetInfo, Error> {
+        let (view, dataset) = (self.view(), record.dataset);
+        let schema = catalog::schema(view, dataset, record.schema_version, at)?;
+        let files = catalog::files(view, dataset, at)?;
+        let live: Vec<_> = files.iter().filter(|file| file.is_live()).collect();
+        let attested = || live.iter().filter_map(|file| file.attested());
+        let deltas = catalog::deltas(view, dataset, at)?;
+        Ok(DatasetInfo {
+            name: record.name.clone(),
+            dataset,
+            schema_version: record.schema_version,
+            schema: alluvium_rows::to_arrow(&schema),
+            key_columns: schema.key_columns,
+            bucket: record.bucket.clone(),
+            changed_at: catalog::counters(view, dataset)?.changed_at,
+            floor: record.floor,
+            files: live.len() as u64,
+            file_bytes: attested().map(|file| file.digest.len_bytes).sum(),
+            file_rows: attested().map(|file| file.rows).sum(),
+            deltas: deltas.len() as u64,
+            delta_rows: deltas.iter().map(|(_, delta)| delta.rows).sum(),
+            tombstones: catalog::tombstones(view, dataset, at)?.len() as u64,
+            index: at,
+        })
+    }
+
+    /// Says how the node is doing.
+    ///
+    /// # Errors
+    /// When the metadata cannot be read.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let raft = self.raft().status();
+        let bounds = self.raft().log_bounds()?;
+        let none = LogIndex(0);
+        let applied = *self.raft().applied().borrow();
+        let failures = self.jobs().failures();
+        let durable = self.store().durable().map_or(LogIndex(0), |entry| entry.index);
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster_id: format!("{:032x}", self.cluster_id()),
+            node_id: self.config().node_id,
+            leader: raft.leader,
+            term: raft.term.0,
+            log: (bounds.first.unwrap_or(none), bounds.last.unwrap_or(none)),
+            log_bytes: self.log_bytes(),
+            committed: bounds.committed,
+            applied: applied.index,
+            durable,
+            snapshot: raft.snapshot,
+            digest: applied.digest.to_string(),
+            datasets: catalog::list(self.view(), applied.index)?.len() as u64,
+            jobs: catalog::planned(self.view())?.len() as u64,
+            job_errors: failures
+                .iter()
+                .map(|((dataset, file), failure)| {
+                    let Failure { reason, tries } = failure;
+                    format!("file {file} of {dataset}, tried {tries} times: {reason}")
+                })
+                .collect(),
+        })
+    }
+}
+

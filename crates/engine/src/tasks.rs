@@ -1,0 +1,89 @@
+//! The one place that starts tasks and threads: each has a name, an owner, and an end.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alluvium_stdx::Spawner;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Starts tasks on the tokio runtime that opened the node, and waits for them at shutdown.
+///
+/// A task that panics marks the node as failed: a silent half-dead node is worse than a dead one.
+#[derive(Debug, Clone)]
+pub(crate) struct Tasks {
+    // Shared between whoever spawns and shutdown; held for an insert only, never across an await.
+    running: Arc<Mutex<JoinSet<()>>>,
+    failed: watch::Sender<Option<&'static str>>,
+}
+
+impl Tasks {
+    pub(crate) fn new() -> Self {
+        let (failed, _) = watch::channel(None);
+        Self { running: Arc::new(Mutex::new(JoinSet::new())), failed }
+    }
+
+    /// Returns the name of a task that panicked, once there is one.
+    pub(crate) fn failed(&self) -> Option<&'static str> {
+        *self.failed.borrow()
+    }
+
+    /// Waits until every task has ended.
+    pub(crate) async fn join(&self) {
+        let mut running = {
+            let mut shared = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *shared)
+        };
+        while running.join_next().await.is_some() {}
+    }
+}
+
+impl Spawner for Tasks {
+    fn task(&self, name: &'static str, future: BoxFuture<'static, ()>) {
+        let failed = self.failed.clone();
+        let watched = async move {
+            let outcome = std::panic::AssertUnwindSafe(future).catch_unwind().await;
+            if outcome.is_err() {
+                tracing::error!(task = name, "a task of the node panicked");
+                failed.send_replace(Some(name));
+            }
+        };
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).spawn(watched);
+    }
+}
+
+impl Tasks {
+    /// Runs a future on a thread of its own, behind every other thread of the machine: for work on bytes
+    /// that nobody may have to wait for.
+    pub(crate) fn background(&self, name: &'static str, future: BoxFuture<'static, ()>) {
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        let started = alluvium_stdx::spawn::thread(name, move || {
+            if let Err(error) = alluvium_stdx::spawn::lower_priority() {
+                tracing::warn!(%error, "background work runs at normal priority");
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime needs a few file descriptors").block_on(future);
+            drop(ended);
+        });
+        started.expect("a node that cannot start a thread cannot serve");
+        let wait = async move {
+            // Closed when the thread's work ended, or when it panicked: the handle tells which.
+            assert!(end.await.is_err(), "nothing is ever sent");
+        };
+        self.task(name, wait.boxed());
+    }
+}
+
+/// Runs blocking work on the runtime's blocking threads and returns what it returns.
+///
+/// # Panics
+/// When the work panics: its caller cannot go on without its result.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    #[expect(clippy::disallowed_methods, reason = "this module is the seam")]
+    let handle = tokio::task::spawn_blocking(work);
+    match handle.await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

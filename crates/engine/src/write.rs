@@ -1,0 +1,229 @@
+//! Proposing: what is checked, stamped and encoded before a command enters the log.
+
+use alluvium_state_machine::catalog;
+use alluvium_state_machine::record::DatasetRecord;
+use alluvium_types::{
+    Command, DatasetName, Drop, Entry, Envelope, Evolve, Expire, LogIndex, OpenSession, Outcome,
+    Register, Response, Schema, SchemaChange, Sequence, SessionId, SessionRef, limits,
+};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use std::time::Duration;
+
+use crate::appender::Appender;
+use crate::node::Node;
+use crate::{Caller, Error, RegisterOptions, Registered, Written};
+
+/// A live dataset as a proposer sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) record: DatasetRecord,
+    pub(crate) schema: Schema,
+}
+
+impl Node {
+    /// Opens a session, whose numbered commands take effect exactly once however often they are retried.
+    ///
+    /// # Errors
+    /// When consensus cannot take the command.
+    pub async fn open_session(
+        &self,
+        actor: &str,
+        ttl: Option<Duration>,
+    ) -> Result<SessionId, Error> {
+        let ttl_ms = ttl.map_or(limits::SESSION_TTL_MS_DEFAULT, |ttl| {
+            u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
+        });
+        let command = Command::OpenSession(OpenSession { ttl_ms });
+        let response = self.propose(&Caller::named(actor), command, &[]).await?;
+        match response.outcome {
+            Outcome::SessionOpened { session } => Ok(session),
+            other => unreachable!("open_session answered {other:?}"),
+        }
+    }
+
+    /// Registers a dataset; the same name, schema and options again is the same dataset.
+    ///
+    /// # Errors
+    /// An illegal name or schema; `SchemaConflict` when the name has another schema.
+    pub async fn register(
+        &self,
+        caller: &Caller,
+        name: &str,
+        schema: SchemaRef,
+        options: RegisterOptions,
+    ) -> Result<Registered, Error> {
+        let name: DatasetName = name.parse()?;
+        let schema = alluvium_rows::from_arrow(&schema, &options.key_columns)?;
+        self.bucket(&options.bucket)?;
+        let RegisterOptions { bucket, options, .. } = options;
+        let command = Command::Register(Register { name, schema, bucket, options });
+        let response = self.propose(caller, command, &[]).await?;
+        match response.outcome {
+            Outcome::Registered { dataset, schema_version, existing } => {
+                Ok(Registered { dataset, schema_version, existing, index: response.index })
+            }
+            other => unreachable!("register answered {other:?}"),
+        }
+    }
+
+    /// Changes a dataset's columns: all steps or none.
+    ///
+    /// # Errors
+    /// When a step names no column, or would lose values.
+    pub async fn evolve(
+        &self,
+        caller: &Caller,
+        name: &str,
+        changes: Vec<SchemaChange>,
+    ) -> Result<Written, Error> {
+        let dataset = self.target(name).await?.record.dataset;
+        let count = changes.len() as u64;
+        let command = Command::Evolve(Evolve { dataset, changes });
+        let index = self.propose(caller, command, &[]).await?.index;
+        Ok(Written { index, count })
+    }
+
+    /// Appends rows as one visible unit. They are fsynced on a quorum when this returns.
+    ///
+    /// # Errors
+    /// When the rows do not fit the dataset; nothing is then appended.
+    pub async fn append(
+        &self,
+        caller: &Caller,
+        name: &str,
+        batches: Vec<RecordBatch>,
+    ) -> Result<Written, Error> {
+        self.write_rows(caller, name, batches, false).await
+    }
+
+    /// Appends rows to a keyed dataset and hides older rows with the same keys, at the same index.
+    ///
+    /// # Errors
+    /// As append; and when the dataset has no key, or a key occurs twice in the rows.
+    pub async fn upsert(
+        &self,
+        caller: &Caller,
+        name: &str,
+        batches: Vec<RecordBatch>,
+    ) -> Result<Written, Error> {
+        self.write_rows(caller, name, batches, true).await
+    }
+
+    async fn write_rows(
+        &self,
+        caller: &Caller,
+        name: &str,
+        batches: Vec<RecordBatch>,
+        upsert: bool,
+    ) -> Result<Written, Error> {
+        let mut appender = self.appender(caller.clone(), name, upsert);
+        for batch in batches {
+            appender.push(batch).await?;
+        }
+        appender.finish().await
+    }
+
+    /// Returns an appender: batches pushed into it become visible together when it is finished.
+    #[must_use]
+    pub fn appender(&self, caller: Caller, name: &str, upsert: bool) -> Appender {
+        Appender::new(self.clone(), caller, name.to_owned(), upsert)
+    }
+
+    /// Ends a dataset: its rows, files and history are deleted. The name can be used anew.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub async fn drop_dataset(&self, caller: &Caller, name: &str) -> Result<Written, Error> {
+        let dataset = self.target(name).await?.record.dataset;
+        let index = self.propose(caller, Command::Drop(Drop { dataset }), &[]).await?.index;
+        self.jobs().wake();
+        Ok(Written { index, count: 1 })
+    }
+
+    /// Moves the retention floor to `floor` (or to now) and waits until files below it are deleted.
+    ///
+    /// # Errors
+    /// When the floor would move back, or beyond what is applied.
+    pub async fn expire(
+        &self,
+        caller: &Caller,
+        name: &str,
+        floor: Option<LogIndex>,
+    ) -> Result<Written, Error> {
+        let dataset = self.target(name).await?.record.dataset;
+        let floor = floor.unwrap_or_else(|| self.applied());
+        let mut caller = caller.clone();
+        let mut pruned = 0_u64;
+        loop {
+            let command = Command::Expire(Expire { dataset, floor });
+            let response = self.propose(&caller, command, &[]).await?;
+            let Outcome::Expired { versions_pruned, more, .. } = response.outcome else {
+                unreachable!("expire answered {:?}", response.outcome)
+            };
+            pruned += versions_pruned;
+            // The condition and the session's number held for the first entry.
+            caller.session = None;
+            caller.expected_index = None;
+            if !more {
+                self.wait_swept(dataset).await?;
+                return Ok(Written { index: response.index, count: pruned });
+            }
+        }
+    }
+
+    /// Proposes a command and turns a rejection into an error.
+    pub(crate) async fn propose(
+        &self,
+        caller: &Caller,
+        command: Command,
+        body: &[u8],
+    ) -> Result<Response, Error> {
+        self.check_writable()?;
+        let envelope = Envelope {
+            session: caller.session.map(|(id, sequence)| SessionRef { id, sequence }),
+            actor: caller.actor.clone(),
+            proposed_at_ms: self.clock().wall_ms(),
+            expected_index: caller.expected_index,
+            command,
+        };
+        let entry = Entry::command(&envelope, body)?;
+        let _room = self.reserve(entry.as_bytes().len()).await;
+        let response = self.raft().propose(entry).await?;
+        match response.outcome {
+            Outcome::Rejected(rejection) => Err(Error::Rejected(rejection)),
+            _ => Ok(response),
+        }
+    }
+
+    /// Finds a live dataset and its current schema at a linearizable index.
+    pub(crate) async fn target(&self, name: &str) -> Result<Target, Error> {
+        let name: DatasetName = name.parse()?;
+        let at = self.raft().read_index().await?;
+        let view = self.view();
+        let Some(record) = catalog::find(view, &name, at)? else {
+            return Err(self.not_found(name.as_str(), at)?);
+        };
+        let schema = catalog::schema(view, record.dataset, record.schema_version, at)?;
+        Ok(Target { record, schema })
+    }
+
+    /// Makes the error for a name that no dataset has, with a name that is like it.
+    pub(crate) fn not_found(&self, name: &str, at: LogIndex) -> Result<Error, Error> {
+        let folded = name.to_lowercase();
+        let similar = catalog::list(self.view(), at)?
+            .into_iter()
+            .map(|record| record.name.as_str().to_owned())
+            .find(|other| other.to_lowercase() == folded);
+        Ok(Error::DatasetNotFound { name: name.to_owned(), similar })
+    }
+}
+
+/// Returns the session's id and number of a caller, for deriving ids that retries share.
+pub(crate) fn session_of(caller: &Caller) -> Option<(SessionId, Sequence)> {
+    caller.session
+}
+
+/// An empty body, for commands that carry neither rows nor keys.
+pub(crate) const NO_BODY: Bytes = Bytes::new();
