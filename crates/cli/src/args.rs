@@ -1,0 +1,287 @@
+//! The command line, as clap reads it.
+//!
+//! It must not read files or the environment: `config` does, so that each setting has one order of sources.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::output::Format;
+
+/// A replicated lakehouse with one write path: a log.
+#[derive(Debug, Parser)]
+#[command(name = "alluvium", disable_version_flag = true, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Settings that every command takes. Each can also stand in the environment (`ALLUVIUM_` and the name in
+/// capitals) or in the configuration file.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Global {
+    /// Work on this directory, in this process
+    #[arg(long, global = true, value_name = "DIR", conflicts_with = "connect")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Work through a running server
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) connect: Option<String>,
+    /// How results are printed
+    #[arg(short, long, global = true, value_enum)]
+    pub(crate) output: Option<Format>,
+    /// Read settings from this file [default: alluvium/config.toml in the user's configuration directory]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Memory that one query may hold, such as 512MiB
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub(crate) query_memory: Option<String>,
+    /// How long a statement may run, such as 30s or 5m
+    #[arg(long, global = true, value_name = "TIME")]
+    pub(crate) statement_timeout: Option<String>,
+    /// Least level of log lines: error, warn, info, debug, trace, or a filter of tracing
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// How log lines look
+    #[arg(long, global = true, value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Who is written into the log as the one who asked [default: the user's name]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) actor: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a node on one port
+    Serve(Serve),
+    /// Register, list, show, evolve and drop datasets
+    #[command(subcommand)]
+    Dataset(Dataset),
+    /// Add the rows of a file
+    Append(Load),
+    /// Add the rows of a file and hide older rows with the same keys
+    Upsert(Load),
+    /// Hide rows by key or predicate
+    Tombstone(Tombstone),
+    /// Cut unsealed rows into data files
+    Seal(Named),
+    /// Rewrite data files without their hidden rows
+    Compact(Named),
+    /// Move the retention floor and delete what is below it
+    Expire(Expire),
+    /// Run SQL: one statement, a file, standard input, or a shell
+    Sql(Sql),
+    /// Show entries of the log
+    #[command(subcommand)]
+    Log(Log),
+    /// Check every digest, data file and log entry
+    Verify,
+    /// Say how the node is doing
+    Status,
+    /// Show what Alluvium promises, on real flights, with a crash in the middle
+    Demo(Demo),
+    /// Print the version
+    Version,
+    /// Append without end, for the demonstration's crash
+    #[command(hide = true)]
+    DemoWriter,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address to listen on; port 0 takes any and prints it
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Serve an address that other machines can reach, although nobody is checked
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dataset {
+    /// Name a dataset and its columns
+    Register(Register),
+    /// List datasets
+    List(AsOf),
+    /// Show one dataset and its columns
+    Show(Show),
+    /// Change columns: all steps or none
+    Evolve(Evolve),
+    /// End a dataset: its rows, files and history are deleted
+    Drop(DropDataset),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AsOf {
+    /// Read as of this index
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) as_of: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The dataset
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) as_of: AsOf,
+}
+
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct Register {
+    /// Its name
+    pub(crate) name: String,
+    /// Take the columns of this file
+    #[arg(long, value_name = "FILE", required_unless_present = "column")]
+    pub(crate) schema_from: Option<PathBuf>,
+    /// A column, such as id:int64:not-null; repeat for more
+    #[arg(long, value_name = "NAME:TYPE[:not-null]", conflicts_with = "schema_from")]
+    pub(crate) column: Vec<String>,
+    /// Key columns, in key order
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub(crate) key: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Evolve {
+    /// The dataset
+    pub(crate) name: String,
+    /// Add a nullable column
+    #[arg(long, value_name = "NAME:TYPE")]
+    pub(crate) add: Vec<String>,
+    /// Give a column a type that holds every value of the old one
+    #[arg(long, value_name = "NAME:TYPE")]
+    pub(crate) widen: Vec<String>,
+    /// Rename a column
+    #[arg(long, value_name = "OLD:NEW")]
+    pub(crate) rename: Vec<String>,
+    /// Drop a column
+    #[arg(long, value_name = "NAME")]
+    pub(crate) drop: Vec<String>,
+    #[command(flatten)]
+    pub(crate) condition: Condition,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DropDataset {
+    /// The dataset
+    pub(crate) name: String,
+    /// Do not ask for its name again
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Show what would be deleted, and delete nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A condition on the dataset.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct Condition {
+    /// Do it only if the dataset last changed at this index
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) expected_index: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// The dataset
+    pub(crate) name: String,
+    /// Parquet, CSV, NDJSON or Arrow IPC; - for standard input
+    pub(crate) file: PathBuf,
+    /// The file's format, when its name and first bytes do not say it
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<FileFormat>,
+    #[command(flatten)]
+    pub(crate) condition: Condition,
+}
+
+/// A file's format.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum FileFormat {
+    Parquet,
+    Csv,
+    Ndjson,
+    ArrowFile,
+    ArrowStream,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("keys").required(true))]
+pub(crate) struct Tombstone {
+    /// The dataset
+    pub(crate) name: String,
+    /// A key: a value for each key column, with commas between; repeat for more
+    #[arg(long, value_name = "VALUES", group = "keys", action = ArgAction::Append)]
+    pub(crate) key: Vec<String>,
+    /// A file with the key columns
+    #[arg(long, value_name = "FILE", group = "keys")]
+    pub(crate) keys_from: Option<PathBuf>,
+    /// A predicate over the dataset's columns
+    #[arg(long = "where", value_name = "PREDICATE", group = "keys")]
+    pub(crate) predicate: Option<String>,
+    /// Count the rows that would be hidden, and hide none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) condition: Condition,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The dataset
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Expire {
+    /// The dataset
+    pub(crate) name: String,
+    /// The lowest index that can be read afterwards [default: now]
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) before: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sql {
+    /// The statement; without it, standard input or a shell
+    pub(crate) query: Option<String>,
+    /// Run the statements of this file
+    #[arg(short, long, value_name = "FILE", conflicts_with = "query")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) as_of: AsOf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// Show the last entries
+    Tail {
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Show one entry
+    Show {
+        /// Its index
+        index: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// The flights, as Parquet
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sample: PathBuf,
+}

@@ -1,0 +1,317 @@
+//! Where a command works: a node in this process, or a server.
+//!
+//! It must not answer differently in the two: both give the protocol's messages. Invariant: a node that was
+//! opened is shut down, so that its next start replays nothing.
+
+use std::path::Path;
+
+use alluvium_engine::{
+    Caller, Config, DEFAULT_BUCKET, Node, RegisterOptions, SqlOptions, TombstoneKeys,
+};
+use alluvium_ingest::Reader;
+use alluvium_proto::v1;
+use alluvium_server::convert::{caller_to, change_to, field_to, options_from};
+use alluvium_server::replies;
+use alluvium_types::{LogIndex, Schema, SchemaChange, SessionId};
+
+use crate::client::{Client, Rows, read_failure};
+use crate::config::{Place, Settings};
+use crate::failure::Failure;
+use crate::output::Answer;
+use crate::terminal::Loading;
+
+/// Where a command works.
+pub(crate) enum Backend {
+    Embedded(Node),
+    Remote(Client),
+}
+
+/// Whether a command may make a data directory that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Create,
+    Refuse,
+}
+
+/// Returns the configuration of a node in `directory`.
+pub(crate) fn node_config(directory: &Path, settings: &Settings) -> Config {
+    let mut config = Config::single(directory);
+    config.query_memory_bytes = settings.query_memory.unwrap_or(config.query_memory_bytes);
+    config.statement_timeout = settings.statement_timeout.unwrap_or(config.statement_timeout);
+    config
+}
+
+impl Backend {
+    pub(crate) async fn open(settings: &Settings, missing: Missing) -> Result<Self, Failure> {
+        match &settings.place {
+            Place::Directory(directory) => {
+                if missing == Missing::Refuse && !directory.is_dir() {
+                    let message = format!("there is no data directory {}", directory.display());
+                    return Err(Failure::usage(message)
+                        .with_hint("`alluvium serve` and `alluvium dataset register` make one"));
+                }
+                Ok(Self::Embedded(Node::open(node_config(directory, settings)).await?))
+            }
+            Place::Server(url) => Ok(Self::Remote(Client::new(url, settings.statement_timeout)?)),
+            Place::Unknown => {
+                Err(Failure::usage("where? neither a directory nor a server was named")
+                    .with_hint("say --data-dir DIR or --connect URL, or set ALLUVIUM_CONNECT"))
+            }
+        }
+    }
+
+    pub(crate) async fn close(self) -> Result<(), Failure> {
+        match self {
+            Self::Embedded(node) => Ok(node.shutdown().await?),
+            Self::Remote(_) => Ok(()),
+        }
+    }
+
+    pub(crate) async fn open_session(&self, actor: &str) -> Result<SessionId, Failure> {
+        match self {
+            Self::Embedded(node) => Ok(node.open_session(actor, None).await?),
+            Self::Remote(client) => {
+                let message = v1::OpenSessionRequest { actor: actor.to_owned(), ttl_ms: None };
+                let answer = client.lake().open_session(client.request(message)).await?;
+                Ok(SessionId(answer.into_inner().session_id))
+            }
+        }
+    }
+
+    pub(crate) async fn register(
+        &self,
+        caller: &Caller,
+        name: &str,
+        schema: &Schema,
+    ) -> Result<v1::RegisterResponse, Failure> {
+        match self {
+            Self::Embedded(node) => {
+                let options = RegisterOptions {
+                    key_columns: schema.key_columns.clone(),
+                    bucket: DEFAULT_BUCKET.to_owned(),
+                    options: options_from(None)?,
+                };
+                let arrow = alluvium_rows::to_arrow(schema);
+                let answer = node.register(caller, name, arrow, options).await?;
+                Ok(replies::registered(&answer))
+            }
+            Self::Remote(client) => {
+                let message = v1::RegisterRequest {
+                    caller: Some(caller_to(caller)),
+                    name: name.to_owned(),
+                    columns: schema.fields.iter().map(field_to).collect(),
+                    key_columns: schema.key_columns.clone(),
+                    bucket: None,
+                    options: None,
+                };
+                Ok(client.lake().register(client.request(message)).await?.into_inner())
+            }
+        }
+    }
+
+    pub(crate) async fn evolve(
+        &self,
+        caller: &Caller,
+        name: &str,
+        changes: Vec<SchemaChange>,
+    ) -> Result<v1::WriteResponse, Failure> {
+        match self {
+            Self::Embedded(node) => {
+                Ok(replies::written(&node.evolve(caller, name, changes).await?))
+            }
+            Self::Remote(client) => {
+                let message = v1::EvolveRequest {
+                    caller: Some(caller_to(caller)),
+                    name: name.to_owned(),
+                    changes: changes.iter().map(change_to).collect(),
+                };
+                Ok(client.lake().evolve(client.request(message)).await?.into_inner())
+            }
+        }
+    }
+
+    pub(crate) async fn drop_dataset(
+        &self,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<v1::WriteResponse, Failure> {
+        match self {
+            Self::Embedded(node) => Ok(replies::written(&node.drop_dataset(caller, name).await?)),
+            Self::Remote(client) => {
+                let request = client.request(dataset_request(caller, name));
+                Ok(client.lake().drop(request).await?.into_inner())
+            }
+        }
+    }
+
+    pub(crate) async fn datasets(&self, as_of: Option<u64>) -> Result<Vec<v1::Dataset>, Failure> {
+        match self {
+            Self::Embedded(node) => {
+                let datasets = node.datasets(as_of.map(LogIndex)).await?;
+                Ok(datasets.iter().map(replies::dataset).collect::<Result<_, _>>()?)
+            }
+            Self::Remote(client) => {
+                let request = client.request(v1::ListDatasetsRequest { as_of });
+                let answer = client.lake().list_datasets(request).await.map_err(read_failure)?;
+                Ok(answer.into_inner().datasets)
+            }
+        }
+    }
+
+    pub(crate) async fn dataset(
+        &self,
+        name: &str,
+        as_of: Option<u64>,
+    ) -> Result<v1::Dataset, Failure> {
+        match self {
+            Self::Embedded(node) => {
+                Ok(replies::dataset(&node.dataset(name, as_of.map(LogIndex)).await?)?)
+            }
+            Self::Remote(client) => {
+                let message = v1::GetDatasetRequest { name: name.to_owned(), as_of };
+                let answer = client.lake().get_dataset(client.request(message)).await;
+                Ok(answer.map_err(read_failure)?.into_inner())
+            }
+        }
+    }
+
+    pub(crate) async fn load(
+        &self,
+        caller: &Caller,
+        name: &str,
+        upsert: bool,
+        (reader, loading): (Reader, Loading),
+    ) -> Result<v1::WriteResponse, Failure> {
+        match self {
+            Self::Embedded(node) => {
+                let mut appender = node.appender(caller.clone(), name, upsert);
+                let mut reader = reader;
+                let mut rows = 0;
+                while let Some(batch) = reader.next().transpose()? {
+                    rows += batch.num_rows() as u64;
+                    loading.advance(reader.progress(), rows);
+                    appender.push(batch).await?;
+                }
+                Ok(replies::written(&appender.finish().await?))
+            }
+            Self::Remote(client) => {
+                client.load(caller, name, upsert, Rows { reader, loading }).await
+            }
+        }
+    }
+
+    pub(crate) async fn tombstone(
+        &self,
+        caller: &Caller,
+        name: &str,
+        keys: TombstoneKeys,
+    ) -> Result<v1::WriteResponse, Failure> {
+        match self {
+            Self::Embedded(node) => {
+                Ok(replies::written(&node.tombstone(caller, name, keys).await?))
+            }
+            Self::Remote(client) => client.tombstone(caller, name, keys).await,
+        }
+    }
+
+    pub(crate) async fn seal(
+        &self,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<v1::SealResponse, Failure> {
+        match self {
+            Self::Embedded(node) => Ok(replies::sealed(&node.seal(caller, name).await?)),
+            Self::Remote(client) => {
+                let request = client.request(dataset_request(caller, name));
+                Ok(client.lake().seal(request).await?.into_inner())
+            }
+        }
+    }
+
+    pub(crate) async fn compact(
+        &self,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<v1::CompactResponse, Failure> {
+        match self {
+            Self::Embedded(node) => Ok(replies::compacted(&node.compact(caller, name).await?)),
+            Self::Remote(client) => {
+                let request = client.request(dataset_request(caller, name));
+                Ok(client.lake().compact(request).await?.into_inner())
+            }
+        }
+    }
+
+    pub(crate) async fn expire(
+        &self,
+        caller: &Caller,
+        name: &str,
+        floor: Option<u64>,
+    ) -> Result<v1::WriteResponse, Failure> {
+        match self {
+            Self::Embedded(node) => {
+                let written = node.expire(caller, name, floor.map(LogIndex)).await?;
+                Ok(replies::written(&written))
+            }
+            Self::Remote(client) => {
+                let caller = Some(caller_to(caller));
+                let message = v1::ExpireRequest { caller, name: name.to_owned(), floor };
+                Ok(client.lake().expire(client.request(message)).await?.into_inner())
+            }
+        }
+    }
+
+    pub(crate) async fn sql(&self, text: &str, as_of: Option<u64>) -> Result<Answer, Failure> {
+        match self {
+            Self::Embedded(node) => {
+                let options = SqlOptions { as_of: as_of.map(LogIndex), ..SqlOptions::default() };
+                let stream = node.sql(text, options).await;
+                Ok(Answer::of_engine(stream.map_err(|error| Failure::from(error).of_read())?))
+            }
+            Self::Remote(client) => client.sql(text, as_of).await,
+        }
+    }
+
+    pub(crate) async fn log(
+        &self,
+        from: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<v1::LogRecord>, Failure> {
+        match self {
+            Self::Embedded(node) => {
+                let limit = usize::try_from(limit).expect("32 bits fit");
+                let records = node.log(from.map(LogIndex), limit).await?;
+                Ok(records.into_iter().map(replies::log_record).collect())
+            }
+            Self::Remote(client) => {
+                let request = client.request(v1::LogRequest { from, limit });
+                let answer = client.lake().log(request).await.map_err(read_failure)?;
+                Ok(answer.into_inner().records)
+            }
+        }
+    }
+
+    pub(crate) async fn status(&self) -> Result<v1::StatusResponse, Failure> {
+        match self {
+            Self::Embedded(node) => Ok(replies::status(node.status().await?)),
+            Self::Remote(client) => {
+                let request = client.request(v1::StatusRequest {});
+                Ok(client.lake().status(request).await.map_err(read_failure)?.into_inner())
+            }
+        }
+    }
+
+    pub(crate) async fn verify(&self) -> Result<v1::VerifyResponse, Failure> {
+        match self {
+            Self::Embedded(node) => Ok(replies::verified(node.verify().await?)),
+            Self::Remote(client) => {
+                let request = client.request(v1::VerifyRequest {});
+                Ok(client.lake().verify(request).await.map_err(read_failure)?.into_inner())
+            }
+        }
+    }
+}
+
+fn dataset_request(caller: &Caller, name: &str) -> v1::DatasetRequest {
+    v1::DatasetRequest { caller: Some(caller_to(caller)), name: name.to_owned() }
+}

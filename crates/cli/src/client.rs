@@ -1,0 +1,278 @@
+//! A client of `alluvium.v1.Lake`.
+//!
+//! It must not make a cut-off file look whole: when reading fails in the middle of an append, the call is
+//! cancelled, never ended. Invariant: every call has a deadline.
+
+use std::time::Duration;
+
+use alluvium_engine::{Caller, TombstoneKeys};
+use alluvium_ingest::Reader;
+use alluvium_proto::v1;
+use alluvium_proto::v1::lake_client::LakeClient;
+use alluvium_server::convert::caller_to;
+use alluvium_types::ErrorKind;
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, Stream};
+use tokio::sync::oneshot;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Streaming};
+
+use crate::failure::Failure;
+use crate::output::Answer;
+use crate::terminal::Loading;
+
+/// Bytes of one message of rows: below what a server takes, whatever the encoding adds.
+const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of one message of an answer.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Keys in one message of texts.
+const KEYS_PER_MESSAGE: usize = 4_096;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call may last when nobody says.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// A connection to a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    lake: LakeClient<Channel>,
+    deadline: Duration,
+}
+
+impl Client {
+    /// Prepares a connection; it is made by the first call, and again when it breaks.
+    pub(crate) fn new(url: &str, deadline: Option<Duration>) -> Result<Self, Failure> {
+        let endpoint =
+            Endpoint::from_shared(url.to_owned()).ok().filter(|_| url.starts_with("http://"));
+        let endpoint = endpoint.ok_or_else(|| {
+            Failure::usage(format!("{url:?} is not the URL of a server"))
+                .with_hint("for example http://127.0.0.1:7171")
+        })?;
+        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
+        let lake = LakeClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        Ok(Self { lake, deadline: deadline.unwrap_or(DEADLINE) })
+    }
+
+    /// Returns the client for one call; clones share the connection.
+    pub(crate) fn lake(&self) -> LakeClient<Channel> {
+        self.lake.clone()
+    }
+
+    /// Puts the deadline on a request.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.deadline);
+        request
+    }
+
+    pub(crate) async fn sql(&self, text: &str, as_of: Option<u64>) -> Result<Answer, Failure> {
+        let message =
+            v1::QueryRequest { sql: text.to_owned(), as_of, ..v1::QueryRequest::default() };
+        let answer = self.lake().query(self.request(message)).await;
+        let mut answers = answer.map_err(read_failure)?.into_inner();
+        let first = answers.message().await.map_err(read_failure)?;
+        let first = first.ok_or_else(|| cut_off("the answer has no first message"))?;
+        let index = first.index.ok_or_else(|| cut_off("the answer does not name its index"))?;
+        let mut decoder = StreamDecoder::new();
+        let early = decode(&mut decoder, first.arrow_stream)?;
+        let schema = decoder.schema().ok_or_else(|| cut_off("the answer has no columns"))?;
+        let rest = Decoding { decoder, answers, is_over: false };
+        let rest = stream::try_unfold(rest, |mut rest| async move {
+            Ok(rest.next().await?.map(|batches| (stream::iter(batches.into_iter().map(Ok)), rest)))
+        });
+        let rest = rest.map(|item| match item {
+            Ok(batches) => batches.left_stream(),
+            Err(failure) => stream::iter([Err(failure)]).right_stream(),
+        });
+        let batches = stream::iter(early.into_iter().map(Ok)).chain(rest.flatten()).boxed();
+        Ok(Answer { index, schema, batches })
+    }
+
+    /// Appends or upserts the rows of a file as one unit.
+    pub(crate) async fn load(
+        &self,
+        caller: &Caller,
+        name: &str,
+        upsert: bool,
+        rows: Rows,
+    ) -> Result<v1::WriteResponse, Failure> {
+        use v1::append_request::Part;
+        let caller = Some(caller_to(caller));
+        let target = Part::Target(v1::AppendTarget { caller, name: name.to_owned(), upsert });
+        let (failed, failure) = oneshot::channel();
+        let parts = stream::iter([target]).chain(rows.parts(failed).map(Part::ArrowStream));
+        let requests = parts.map(|part| v1::AppendRequest { part: Some(part) });
+        let mut lake = self.lake();
+        // Dropping the call cancels it, and a cancelled append leaves nothing visible.
+        tokio::select! {
+            answer = lake.append(self.request(requests)) => Ok(answer?.into_inner()),
+            Ok(failure) = failure => Err(failure),
+        }
+    }
+
+    pub(crate) async fn tombstone(
+        &self,
+        caller: &Caller,
+        name: &str,
+        keys: TombstoneKeys,
+    ) -> Result<v1::WriteResponse, Failure> {
+        use v1::tombstone_request::Part;
+        let (predicate, parts) = match keys {
+            TombstoneKeys::Predicate(predicate) => (Some(predicate), Vec::new()),
+            TombstoneKeys::Texts(keys) => {
+                (None, keys.chunks(KEYS_PER_MESSAGE).map(texts).collect())
+            }
+            TombstoneKeys::Batches(batches) => {
+                let mut parts = Vec::new();
+                for batch in &batches {
+                    parts.extend(encode(batch)?.into_iter().map(Part::ArrowStream));
+                }
+                (None, parts)
+            }
+        };
+        let caller = Some(caller_to(caller));
+        let target = v1::TombstoneTarget { caller, name: name.to_owned(), predicate };
+        let parts = std::iter::once(Part::Target(target)).chain(parts);
+        let requests = parts.map(|part| v1::TombstoneRequest { part: Some(part) });
+        let request = self.request(stream::iter(requests.collect::<Vec<_>>()));
+        Ok(self.lake().tombstone(request).await?.into_inner())
+    }
+}
+
+fn texts(keys: &[Vec<String>]) -> v1::tombstone_request::Part {
+    let keys = keys.iter().map(|values| v1::TextKey { values: values.clone() });
+    v1::tombstone_request::Part::Texts(v1::TextKeys { keys: keys.collect() })
+}
+
+pub(crate) fn read_failure(status: tonic::Status) -> Failure {
+    Failure::from(status).of_read()
+}
+
+fn cut_off(message: &str) -> Failure {
+    Failure::of_kind(ErrorKind::Unavailable, message.to_owned(), None).of_read()
+}
+
+/// The rows of a file on their way into messages.
+pub(crate) struct Rows {
+    pub(crate) reader: Reader,
+    pub(crate) loading: Loading,
+}
+
+impl Rows {
+    /// Returns Arrow streams, each of one message; a failure goes to `failed` and the stream never ends.
+    fn parts(self, failed: oneshot::Sender<Failure>) -> impl Stream<Item = Bytes> + Send + 'static {
+        let start = (self, Some(failed), 0_u64);
+        let messages = stream::unfold(start, |(mut rows, mut failed, mut sent)| async move {
+            match rows.next(&mut sent) {
+                Ok(Some(messages)) => Some((stream::iter(messages), (rows, failed, sent))),
+                Ok(None) => None,
+                Err(failure) => {
+                    if let Some(failed) = failed.take() {
+                        // The call may have failed by itself and not listen any more.
+                        drop(failed.send(failure));
+                    }
+                    std::future::pending().await
+                }
+            }
+        });
+        messages.flatten()
+    }
+
+    fn next(&mut self, sent: &mut u64) -> Result<Option<Vec<Bytes>>, Failure> {
+        let Some(batch) = self.reader.next().transpose()? else { return Ok(None) };
+        *sent += batch.num_rows() as u64;
+        self.loading.advance(self.reader.progress(), *sent);
+        encode(&batch).map(Some)
+    }
+}
+
+/// Encodes a batch as whole Arrow streams, halving it until each fits a message.
+fn encode(batch: &RecordBatch) -> Result<Vec<Bytes>, Failure> {
+    let mut encoded = Vec::new();
+    let mut waiting = vec![batch.clone()];
+    while let Some(batch) = waiting.pop() {
+        let rows = batch.num_rows();
+        let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema())?;
+        writer.write(&batch)?;
+        let bytes = writer.into_inner()?;
+        if MESSAGE_BYTES < bytes.len() && 1 < rows {
+            waiting.push(batch.slice(rows / 2, rows - rows / 2));
+            waiting.push(batch.slice(0, rows / 2));
+        } else {
+            encoded.push(Bytes::from(bytes));
+        }
+    }
+    Ok(encoded)
+}
+
+fn decode(decoder: &mut StreamDecoder, bytes: Bytes) -> Result<Vec<RecordBatch>, Failure> {
+    let mut buffer = Buffer::from(bytes);
+    let mut batches = Vec::new();
+    while !buffer.is_empty() {
+        match decoder.decode(&mut buffer)? {
+            Some(batch) => batches.push(batch),
+            None if buffer.is_empty() => break,
+            None => {}
+        }
+    }
+    Ok(batches)
+}
+
+/// An answer on its way out of messages.
+struct Decoding {
+    decoder: StreamDecoder,
+    answers: Streaming<v1::QueryResponse>,
+    is_over: bool,
+}
+
+impl Decoding {
+    async fn next(&mut self) -> Result<Option<Vec<RecordBatch>>, Failure> {
+        if self.is_over {
+            return Ok(None);
+        }
+        match self.answers.message().await.map_err(read_failure)? {
+            Some(message) => decode(&mut self.decoder, message.arrow_stream).map(Some),
+            None => {
+                self.is_over = true;
+                self.decoder.finish().map_err(|_| cut_off("the answer was cut off"))?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn a_batch_larger_than_a_message_becomes_several_and_comes_back_whole() {
+        let values = StringArray::from_iter_values((0..9).map(|i| format!("{i}").repeat(1 << 20)));
+        let batch =
+            RecordBatch::try_from_iter([("x", Arc::new(values) as ArrayRef)]).expect("one column");
+        let messages = encode(&batch).expect("encodes");
+        assert!(messages.iter().all(|message| message.len() <= MESSAGE_BYTES));
+        let mut back = Vec::new();
+        for message in messages {
+            back.extend(decode(&mut StreamDecoder::new(), message).expect("decodes"));
+        }
+        let back = arrow::compute::concat_batches(&batch.schema(), &back).expect("one schema");
+        assert_eq!(back, batch);
+    }
+
+    #[tokio::test]
+    async fn a_url_that_is_none_is_refused_with_an_example() {
+        for bad in ["", "localhost", "http://", "https://x", "127.0.0.1:7171"] {
+            let failure = Client::new(bad, None).expect_err(bad);
+            assert_eq!(failure.hint.as_deref(), Some("for example http://127.0.0.1:7171"));
+        }
+    }
+}

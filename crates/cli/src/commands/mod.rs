@@ -1,0 +1,88 @@
+//! Each command of the program.
+
+mod dataset;
+mod demo;
+mod maintain;
+mod observe;
+mod rows;
+mod serve;
+mod shell;
+mod sql;
+
+use alluvium_engine::Caller;
+use alluvium_types::LogIndex;
+
+use crate::args::{Command, Condition};
+use crate::backend::{Backend, Missing};
+use crate::config::Settings;
+use crate::failure::Failure;
+
+/// Runs one command to its end.
+pub(crate) async fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
+    match command {
+        Command::Serve(arguments) => serve::run(&arguments, settings).await,
+        Command::Demo(arguments) => demo::run(&arguments, settings).await,
+        Command::DemoWriter => demo::write_until_killed(settings).await,
+        Command::Version => observe::version(settings.output),
+        Command::Dataset(command) => {
+            let missing = match command {
+                crate::args::Dataset::Register(_) => Missing::Create,
+                crate::args::Dataset::List(_)
+                | crate::args::Dataset::Show(_)
+                | crate::args::Dataset::Evolve(_)
+                | crate::args::Dataset::Drop(_) => Missing::Refuse,
+            };
+            let backend = Backend::open(settings, missing).await?;
+            let done = dataset::run(&command, &backend, settings).await;
+            close(backend, done).await
+        }
+        Command::Append(_)
+        | Command::Upsert(_)
+        | Command::Tombstone(_)
+        | Command::Seal(_)
+        | Command::Compact(_)
+        | Command::Expire(_)
+        | Command::Sql(_)
+        | Command::Log(_)
+        | Command::Verify
+        | Command::Status => {
+            let backend = Backend::open(settings, Missing::Refuse).await?;
+            let done = run_open(command, &backend, settings).await;
+            close(backend, done).await
+        }
+    }
+}
+
+async fn run_open(command: Command, backend: &Backend, settings: &Settings) -> Result<(), Failure> {
+    match command {
+        Command::Append(load) => rows::load(&load, false, backend, settings).await,
+        Command::Upsert(load) => rows::load(&load, true, backend, settings).await,
+        Command::Tombstone(tombstone) => rows::tombstone(&tombstone, backend, settings).await,
+        Command::Seal(named) => maintain::seal(&named.name, backend, settings).await,
+        Command::Compact(named) => maintain::compact(&named.name, backend, settings).await,
+        Command::Expire(expire) => maintain::expire(&expire, backend, settings).await,
+        Command::Sql(sql) => sql::run(&sql, backend, settings).await,
+        Command::Log(log) => observe::log(&log, backend, settings.output).await,
+        Command::Verify => observe::verify(backend, settings.output).await,
+        Command::Status => observe::status(backend, settings.output).await,
+        Command::Serve(_)
+        | Command::Demo(_)
+        | Command::DemoWriter
+        | Command::Version
+        | Command::Dataset(_) => unreachable!("these commands open what they need themselves"),
+    }
+}
+
+/// Closes the node whatever the command did; the command's failure comes first.
+async fn close(backend: Backend, done: Result<(), Failure>) -> Result<(), Failure> {
+    let closed = backend.close().await;
+    done.and(closed)
+}
+
+/// Returns the caller of a command without a session.
+fn caller(settings: &Settings, condition: Condition) -> Caller {
+    Caller {
+        expected_index: condition.expected_index.map(LogIndex),
+        ..Caller::named(settings.actor.clone())
+    }
+}

@@ -1,0 +1,218 @@
+//! `alluvium append`, `upsert` and `tombstone`: each one numbered command of a session of its own.
+
+use std::collections::BTreeSet;
+
+use alluvium_engine::{Caller, TombstoneKeys};
+use alluvium_ingest::{Format as FileKind, Input, Source};
+use alluvium_proto::v1;
+use alluvium_server::convert::fields_from;
+use alluvium_types::{Schema, Sequence};
+use arrow::array::{Array, RecordBatch};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use serde_json::json;
+
+use super::caller;
+use crate::args::{FileFormat, Load, Tombstone};
+use crate::backend::Backend;
+use crate::config::Settings;
+use crate::failure::Failure;
+use crate::output::print_record;
+use crate::retry::{Patience, until_answered};
+use crate::terminal::{Loading, grouped, note, rate};
+
+/// Keys in one counting query.
+const KEYS_PER_QUERY: usize = 500;
+
+pub(super) async fn load(
+    arguments: &Load,
+    upsert: bool,
+    backend: &Backend,
+    settings: &Settings,
+) -> Result<(), Failure> {
+    let mut source = Source::at(&arguments.file);
+    source.format = arguments.format.map(file_kind);
+    let can_repeat = source.input != Input::Stdin;
+    let schema = schema_of(&backend.dataset(&arguments.name, None).await?)?;
+    let caller = in_session(caller(settings, arguments.condition), backend).await?;
+    let loading = Loading::start();
+    let written = until_answered(Patience::STANDARD, can_repeat, || async {
+        let reader = alluvium_ingest::open(&source, Some(&schema))?;
+        backend.load(&caller, &arguments.name, upsert, (reader, loading.clone())).await
+    });
+    let written = written.await;
+    let seconds = loading.finish();
+    let written = written?;
+    let speed = rate(written.count, seconds);
+    note(&format!("{} rows in {seconds:.2} s ({speed})", grouped(written.count)));
+    let record = vec![("index", json!(written.index)), ("rows", json!(written.count))];
+    print_record(settings.output, &record)
+}
+
+fn file_kind(format: FileFormat) -> FileKind {
+    match format {
+        FileFormat::Parquet => FileKind::Parquet,
+        FileFormat::Csv => FileKind::Csv,
+        FileFormat::Ndjson => FileKind::Ndjson,
+        FileFormat::ArrowFile => FileKind::ArrowFile,
+        FileFormat::ArrowStream => FileKind::ArrowStream,
+    }
+}
+
+pub(super) fn schema_of(dataset: &v1::Dataset) -> Result<Schema, Failure> {
+    let fields = fields_from(dataset.columns.clone())?;
+    Ok(Schema { fields, key_columns: dataset.key_columns.clone() })
+}
+
+/// Gives a caller a new session, so that its one command takes effect once however often it is sent.
+async fn in_session(caller: Caller, backend: &Backend) -> Result<Caller, Failure> {
+    let actor = caller.actor.clone();
+    // A session that was opened twice holds nothing: opening may be repeated freely.
+    let session = until_answered(Patience::STANDARD, true, || backend.open_session(&actor));
+    let session = session.await.map_err(Failure::of_read)?;
+    Ok(Caller { session: Some((session, Sequence(1))), ..caller })
+}
+
+pub(super) async fn tombstone(
+    arguments: &Tombstone,
+    backend: &Backend,
+    settings: &Settings,
+) -> Result<(), Failure> {
+    let dataset = backend.dataset(&arguments.name, None).await?;
+    let keys = keys_of(arguments, &dataset)?;
+    if arguments.dry_run {
+        let rows = count_hidden(&dataset, &keys, backend).await?;
+        return print_record(settings.output, &vec![("rows_that_would_be_hidden", json!(rows))]);
+    }
+    let caller = in_session(caller(settings, arguments.condition), backend).await?;
+    let written = until_answered(Patience::STANDARD, true, || {
+        backend.tombstone(&caller, &arguments.name, keys.clone())
+    });
+    let written = written.await?;
+    let record = vec![("index", json!(written.index)), ("keys", json!(written.count))];
+    print_record(settings.output, &record)
+}
+
+fn keys_of(arguments: &Tombstone, dataset: &v1::Dataset) -> Result<TombstoneKeys, Failure> {
+    if let Some(predicate) = &arguments.predicate {
+        return Ok(TombstoneKeys::Predicate(predicate.clone()));
+    }
+    if let Some(path) = &arguments.keys_from {
+        let schema = key_schema(dataset)?;
+        let batches = alluvium_ingest::open(&Source::at(path), Some(&schema))?;
+        return Ok(TombstoneKeys::Batches(batches.collect::<Result<_, _>>()?));
+    }
+    let columns = dataset.key_columns.len();
+    let keys = arguments.key.iter().map(|text| typed_key(text, columns));
+    Ok(TombstoneKeys::Texts(keys.collect::<Result<_, _>>()?))
+}
+
+fn key_schema(dataset: &v1::Dataset) -> Result<Schema, Failure> {
+    let schema = schema_of(dataset)?;
+    if schema.key_columns.is_empty() {
+        return Err(Failure::usage(format!("dataset {:?} has no key columns", dataset.name)));
+    }
+    let fields = schema.key_fields().into_iter().cloned().collect();
+    Ok(Schema { fields, key_columns: schema.key_columns })
+}
+
+/// Splits a key at its commas; a value that has one stands in quotes, as in CSV.
+fn typed_key(text: &str, columns: usize) -> Result<Vec<String>, Failure> {
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let mut record = csv::StringRecord::new();
+    let is_read = reader.read_record(&mut record).unwrap_or(false);
+    let values: Vec<String> = match is_read {
+        true => record.iter().map(str::to_owned).collect(),
+        // An empty text is the key of one empty value.
+        false => vec![String::new()],
+    };
+    if values.len() != columns {
+        let found = values.len();
+        let message = format!("the key has {columns} columns, {text:?} has {found} values");
+        return Err(Failure::usage(message).with_hint("a value with a comma stands in quotes"));
+    }
+    Ok(values)
+}
+
+/// Counts the visible rows that a tombstone would hide.
+async fn count_hidden(
+    dataset: &v1::Dataset,
+    keys: &TombstoneKeys,
+    backend: &Backend,
+) -> Result<u64, Failure> {
+    let table = quoted(&dataset.name, '"');
+    let texts: BTreeSet<Vec<String>> = match keys {
+        TombstoneKeys::Predicate(predicate) => {
+            let query = format!("SELECT count(*) FROM {table} WHERE ({predicate})");
+            return count(backend, &query).await;
+        }
+        TombstoneKeys::Texts(keys) => keys.iter().cloned().collect(),
+        TombstoneKeys::Batches(batches) => key_texts(batches)?,
+    };
+    let texts: Vec<Vec<String>> = texts.into_iter().collect();
+    let mut rows = 0;
+    for chunk in texts.chunks(KEYS_PER_QUERY) {
+        let tests: Vec<String> = chunk.iter().map(|key| test_of(dataset, key)).collect();
+        let query = format!("SELECT count(*) FROM {table} WHERE {}", tests.join(" OR "));
+        rows += count(backend, &query).await?;
+    }
+    Ok(rows)
+}
+
+fn key_texts(batches: &[RecordBatch]) -> Result<BTreeSet<Vec<String>>, Failure> {
+    let options = FormatOptions::default();
+    let mut texts = BTreeSet::new();
+    for batch in batches {
+        let columns =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        for row in 0..batch.num_rows() {
+            texts.insert(columns.iter().map(|column| column.value(row).to_string()).collect());
+        }
+    }
+    Ok(texts)
+}
+
+fn test_of(dataset: &v1::Dataset, key: &[String]) -> String {
+    let pairs = dataset.key_columns.iter().zip(key);
+    let tests =
+        pairs.map(|(column, text)| format!("{} = {}", quoted(column, '"'), quoted(text, '\'')));
+    format!("({})", tests.collect::<Vec<_>>().join(" AND "))
+}
+
+/// Quotes a name or text for SQL.
+pub(super) fn quoted(text: &str, quote: char) -> String {
+    let doubled = text.replace(quote, &format!("{quote}{quote}"));
+    format!("{quote}{doubled}{quote}")
+}
+
+/// Runs a query whose answer is one number.
+pub(super) async fn count(backend: &Backend, query: &str) -> Result<u64, Failure> {
+    let batches = backend.sql(query, None).await?.collect().await?;
+    let column = batches.first().map(|batch| batch.column(0));
+    let values = column.and_then(|column| {
+        column.as_any().downcast_ref::<arrow::array::Int64Array>().filter(|v| v.len() == 1)
+    });
+    let value = values.map(|values| values.value(0)).and_then(|value| u64::try_from(value).ok());
+    value.ok_or_else(|| Failure::check(format!("{query:?} did not answer with one number")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typed_key_is_split_as_csv_and_must_have_a_value_a_column() {
+        assert_eq!(typed_key("a,b", 2), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(typed_key("\"a,b\"", 1), Ok(vec!["a,b".to_owned()]));
+        assert_eq!(typed_key("", 1), Ok(vec![String::new()]));
+        let failure = typed_key("a,b", 1).expect_err("one column");
+        assert_eq!(failure.message, "the key has 1 columns, \"a,b\" has 2 values");
+    }
+
+    #[test]
+    fn quotes_within_names_and_texts_are_doubled() {
+        assert_eq!(quoted("a\"b", '"'), "\"a\"\"b\"");
+        assert_eq!(quoted("O'Hare", '\''), "'O''Hare'");
+    }
+}

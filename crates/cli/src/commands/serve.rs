@@ -1,0 +1,53 @@
+//! `alluvium serve`: a node behind one port, until it is told to stop.
+
+use std::io::{self, Write};
+
+use alluvium_engine::Node;
+use alluvium_server::{ServeOptions, Server};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::Serve;
+use crate::backend::node_config;
+use crate::config::Settings;
+use crate::failure::Failure;
+
+pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Failure> {
+    let listen = settings.listen(arguments.listen.as_deref())?;
+    let directory = settings.data_dir.as_deref().ok_or_else(|| {
+        Failure::usage("a server needs a directory").with_hint("say --data-dir DIR")
+    })?;
+    // Signals are caught before the node opens: one that comes while it starts must not be lost.
+    let (mut interrupt, mut terminate) =
+        (caught(SignalKind::interrupt())?, caught(SignalKind::terminate())?);
+    // The port is taken before the directory: a taken port is the cheaper failure.
+    let server = Server::bind(ServeOptions { listen, insecure: arguments.insecure })?;
+    let node = Node::open(node_config(directory, settings)).await?;
+    let address = server.address();
+    announce(&address.to_string())?;
+    tracing::info!(%address, directory = %directory.display(), "serving");
+    let shutdown = async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        tracing::info!(signal = name, "shutting down");
+    };
+    let served = server.run(node.clone(), shutdown).await;
+    let closed = node.shutdown().await;
+    served?;
+    closed?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn caught(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::io("catch signals", &error))
+}
+
+/// Prints where the server is, for the one who started it: port 0 becomes a real one.
+fn announce(address: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let line = json!({"listening": format!("http://{address}"), "pid": std::process::id()});
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failure::io("print", &error))
+}

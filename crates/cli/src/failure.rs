@@ -1,0 +1,180 @@
+//! Why a command failed: message, hint, kind, and whether a write may have happened all the same.
+//!
+//! It must not lose a cause or invent advice. Invariant: a failure ends the program with 1, a usage error with 2.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use alluvium_server::failures;
+use alluvium_types::ErrorKind;
+use serde_json::json;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::output::Format;
+
+/// A failed command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: &'static str,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    /// Whether a write may have happened.
+    pub(crate) ambiguous: bool,
+    pub(crate) retryable: bool,
+}
+
+/// The kind of a command that was given wrongly.
+const USAGE: &str = "USAGE";
+/// The kind of a file or terminal that cannot be read or written.
+const IO: &str = "IO";
+
+impl Failure {
+    fn plain(kind: &'static str, message: String) -> Self {
+        Self { kind, message, hint: None, ambiguous: false, retryable: false }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::plain(USAGE, message.into())
+    }
+
+    pub(crate) fn io(what: &str, error: &io::Error) -> Self {
+        Self::plain(IO, format!("cannot {what}: {error}"))
+    }
+
+    /// A check of the program itself that came out wrong.
+    pub(crate) fn check(message: impl Into<String>) -> Self {
+        Self::plain("CHECK", message.into())
+    }
+
+    pub(crate) fn of_kind(kind: ErrorKind, message: String, hint: Option<String>) -> Self {
+        let row = failures::row_of(kind);
+        let ambiguous = failures::is_ambiguous(kind);
+        let retryable = row.retry_after.is_some();
+        Self { kind: row.reason, message, hint, ambiguous, retryable }
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A read changes nothing, so its outcome is never in doubt.
+    pub(crate) fn of_read(mut self) -> Self {
+        self.ambiguous = false;
+        self
+    }
+
+    /// Prints the failure and returns the exit code.
+    pub(crate) fn report(&self, format: Format) -> ExitCode {
+        let text = match format {
+            Format::Json | Format::Jsonl => self.as_json(),
+            Format::Table | Format::Csv => self.as_text(),
+        };
+        // There is nowhere to report that standard error is closed.
+        drop(writeln!(io::stderr().lock(), "{text}"));
+        if self.kind == USAGE { ExitCode::from(2) } else { ExitCode::from(1) }
+    }
+
+    fn as_json(&self) -> String {
+        let Self { kind, message, hint, ambiguous, .. } = self;
+        let error = json!({"kind": kind, "message": message, "hint": hint, "ambiguous": ambiguous});
+        json!({ "error": error }).to_string()
+    }
+
+    fn as_text(&self) -> String {
+        let mut text = format!("error: {}", self.message);
+        if self.ambiguous {
+            text.push_str(
+                "\ndetail: whether it took effect is not known; look before repeating it",
+            );
+        }
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("\nhint: {hint}"));
+        }
+        text
+    }
+}
+
+impl From<alluvium_engine::Error> for Failure {
+    fn from(error: alluvium_engine::Error) -> Self {
+        let hint = match &error {
+            alluvium_engine::Error::DirectoryLocked { .. } => Some(
+                "a running server has it: say --connect http://127.0.0.1:7171 (the address that it \
+                 printed) instead of --data-dir, or stop it"
+                    .to_owned(),
+            ),
+            _ => error.hint(),
+        };
+        Self::of_kind(error.kind(), failures::chain(&error), hint)
+    }
+}
+
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        let is_ours = status.get_error_details().error_info().is_some();
+        // Without our details it is the transport that speaks: the connection broke, or never was.
+        let is_broken = !is_ours
+            && matches!(
+                status.code(),
+                Code::Unknown
+                    | Code::Cancelled
+                    | Code::Internal
+                    | Code::Aborted
+                    | Code::Unavailable
+            );
+        if is_broken {
+            let message = format!("the connection failed: {}", transport_causes(&status));
+            let hint = "is the server running, and at this address?".to_owned();
+            return Self::of_kind(ErrorKind::Unavailable, message, Some(hint));
+        }
+        let kind = failures::kind_of(&status);
+        Self::of_kind(kind, status.message().to_owned(), failures::hint_of(&status))
+    }
+}
+
+fn transport_causes(status: &tonic::Status) -> String {
+    match std::error::Error::source(status) {
+        Some(cause) => failures::chain(cause),
+        None => status.message().to_owned(),
+    }
+}
+
+impl From<alluvium_ingest::Error> for Failure {
+    fn from(error: alluvium_ingest::Error) -> Self {
+        let hint = error.hint();
+        Self { hint, ..Self::plain("FILE", failures::chain(&error)) }
+    }
+}
+
+impl From<alluvium_server::Error> for Failure {
+    fn from(error: alluvium_server::Error) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        let kind = if matches!(error, alluvium_server::Error::Exposed { .. }) { USAGE } else { IO };
+        Self { hint, ..Self::plain(kind, failures::chain(&error)) }
+    }
+}
+
+impl From<alluvium_server::convert::Error> for Failure {
+    fn from(error: alluvium_server::convert::Error) -> Self {
+        Self::of_kind(ErrorKind::Internal, error.to_string(), None)
+    }
+}
+
+impl From<alluvium_rows::Error> for Failure {
+    fn from(error: alluvium_rows::Error) -> Self {
+        Self::of_kind(error.kind(), failures::chain(&error), None)
+    }
+}
+
+impl From<alluvium_types::Error> for Failure {
+    fn from(error: alluvium_types::Error) -> Self {
+        Self::of_kind(ErrorKind::InvalidArgument, error.to_string(), None)
+    }
+}
+
+impl From<arrow::error::ArrowError> for Failure {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        Self::of_kind(ErrorKind::Internal, error.to_string(), None)
+    }
+}

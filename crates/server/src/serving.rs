@@ -1,0 +1,95 @@
+//! The port: bound first, so that its address is known, then served until it is told to stop.
+//!
+//! It must not start tasks: the transport starts one for each connection. Invariant: an address that other
+//! machines can reach is served only when the operator said that nobody is checked.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use alluvium_engine::Node;
+use alluvium_proto::v1::lake_server::LakeServer;
+use futures::FutureExt;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::server::health_reporter;
+
+use crate::Error;
+use crate::limits::{REQUEST_BYTES_MAX, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
+use crate::service::Service;
+
+/// How a node is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServeOptions {
+    /// The address; port 0 takes any.
+    pub listen: SocketAddr,
+    /// Serve an address that other machines can reach, although nobody is checked.
+    pub insecure: bool,
+}
+
+/// A bound port that does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    incoming: TcpIncoming,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// [`Error::Exposed`] for an address beyond this machine, unless it is said to be insecure;
+    /// [`Error::Bind`] when the port cannot be had.
+    pub fn bind(options: ServeOptions) -> Result<Self, Error> {
+        let address = options.listen;
+        if !address.ip().is_loopback() && !options.insecure {
+            return Err(Error::Exposed { address });
+        }
+        let failed = |source| Error::Bind { address, source };
+        let incoming = TcpIncoming::bind(address).map_err(failed)?.with_nodelay(Some(true));
+        let address = incoming.local_addr().map_err(failed)?;
+        Ok(Self { incoming, address })
+    }
+
+    /// Returns the address with its real port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers calls until `shutdown` ends; then lets open calls end within a grace period.
+    ///
+    /// # Errors
+    /// When the transport fails.
+    pub async fn run(
+        self,
+        node: Node,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let shutdown = shutdown.boxed().shared();
+        let (health, health_service) = health_reporter();
+        health.set_serving::<LakeServer<Service>>().await;
+        let lake = LakeServer::new(Service::new(node)).max_decoding_message_size(REQUEST_BYTES_MAX);
+        let stopping = shutdown.clone().then(move |()| async move {
+            health.set_not_serving::<LakeServer<Service>>().await;
+        });
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(alluvium_proto::DESCRIPTORS)
+            .build_v1()
+            .map_err(|source| Error::Descriptors { source })?;
+        let serving = tonic::transport::Server::builder()
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .add_service(lake)
+            .add_service(health_service)
+            .add_service(reflection)
+            .serve_with_incoming_shutdown(self.incoming, stopping);
+        let grace = shutdown.then(|()| tokio::time::sleep(SHUTDOWN_GRACE));
+        tokio::select! {
+            ended = serving => ended.map_err(|source| Error::Transport { source }),
+            () = grace => {
+                tracing::warn!("open calls did not end in time and were cut off");
+                Ok(())
+            }
+        }
+    }
+}
