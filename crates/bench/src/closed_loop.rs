@@ -1,0 +1,190 @@
+//! Writers that each wait for their answer before they ask again: how a service uses a log.
+//!
+//! It must not pace anyone. Invariant: only operations that ended within the window are counted, and the window
+//! opens after all writers have run for a while.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_stdx::{Clock, SystemClock};
+use anyhow::{Context as _, Result};
+use futures::future::BoxFuture;
+use tokio::task::JoinSet;
+
+use crate::sample::Sample;
+use crate::stats::percentile;
+
+/// One operation of one writer, again and again.
+pub(crate) type Work = Box<dyn FnMut() -> Result<()> + Send>;
+
+/// One operation of one client in a runtime, again and again.
+pub(crate) type AsyncWork = Box<dyn FnMut() -> BoxFuture<'static, Result<()>> + Send>;
+
+/// What a loop measured.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) per_second: f64,
+    /// Latencies in nanoseconds, sorted.
+    pub(crate) sorted_ns: Vec<u64>,
+}
+
+impl Measured {
+    /// Returns the rate times `weight`, with the latencies in microseconds beside it.
+    pub(crate) fn sample(&self, weight: u64) -> Result<Sample> {
+        let micros = |per_mille| {
+            let ns = percentile(&self.sorted_ns, per_mille).context("nothing was measured")?;
+            anyhow::Ok(ns as f64 / 1_000.0)
+        };
+        let sample = Sample::of(self.per_second * weight as f64);
+        Ok(sample.and("p50", micros(500)?).and("p99", micros(990)?))
+    }
+}
+
+/// When a run counts.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    begin_ns: u64,
+    end_ns: u64,
+}
+
+impl Window {
+    /// Returns the window of `millis` that opens after a warm-up which begins now.
+    fn new(clock: &SystemClock, millis: u64) -> Self {
+        let warm_up = Duration::from_millis((millis / 5).max(20));
+        let begin_ns = clock.monotonic_ns() + nanos(warm_up);
+        Self { begin_ns, end_ns: begin_ns + nanos(Duration::from_millis(millis)) }
+    }
+
+    /// Takes note of an operation; returns whether to go on.
+    fn count(self, latencies: &mut Vec<u64>, before: u64, after: u64) -> bool {
+        let is_open = after <= self.end_ns;
+        // So slow that nothing ended within: the first that ended is the figure.
+        let is_only = !is_open && latencies.is_empty();
+        if (is_open && self.begin_ns <= after) || is_only {
+            latencies.push(after - before);
+        }
+        is_open
+    }
+
+    fn measured(self, mut sorted_ns: Vec<u64>) -> Result<Measured> {
+        sorted_ns.sort_unstable();
+        let slowest = sorted_ns.last().copied().context("no operation ended")?;
+        let nanos = slowest.max(self.end_ns - self.begin_ns);
+        let per_second = sorted_ns.len() as f64 / Duration::from_nanos(nanos).as_secs_f64();
+        Ok(Measured { per_second, sorted_ns })
+    }
+}
+
+/// Runs the works, each on a thread of its own, for `millis` after a warm-up.
+pub(crate) fn run(works: Vec<Work>, millis: u64) -> Result<Measured> {
+    let clock = SystemClock::new();
+    let window = Window::new(&clock, millis);
+    let results = std::thread::scope(|scope| {
+        let start = |mut work: Work| {
+            let clock = &clock;
+            scope.spawn(move || repeat(clock, window, work.as_mut()))
+        };
+        let threads: Vec<_> = works.into_iter().map(start).collect();
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    let mut latencies = Vec::new();
+    for result in results {
+        latencies.extend(result.map_err(|_panic| anyhow::anyhow!("a writer panicked"))??);
+    }
+    window.measured(latencies)
+}
+
+fn repeat(
+    clock: &SystemClock,
+    window: Window,
+    work: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<u64>> {
+    let mut latencies = Vec::new();
+    let mut before = clock.monotonic_ns();
+    loop {
+        work()?;
+        let after = clock.monotonic_ns();
+        if !window.count(&mut latencies, before, after) {
+            return Ok(latencies);
+        }
+        before = after;
+    }
+}
+
+/// Runs the works, each in a task of its own, for `millis` after a warm-up.
+pub(crate) async fn run_async(works: Vec<AsyncWork>, millis: u64) -> Result<Measured> {
+    let clock = Arc::new(SystemClock::new());
+    let window = Window::new(&clock, millis);
+    let mut clients = JoinSet::new();
+    for work in works {
+        clients.spawn(repeat_async(Arc::clone(&clock), window, work));
+    }
+    let mut latencies = Vec::new();
+    while let Some(ended) = clients.join_next().await {
+        latencies.extend(ended.context("a client panicked")??);
+    }
+    window.measured(latencies)
+}
+
+async fn repeat_async(
+    clock: Arc<SystemClock>,
+    window: Window,
+    mut work: AsyncWork,
+) -> Result<Vec<u64>> {
+    let mut latencies = Vec::new();
+    let mut before = clock.monotonic_ns();
+    loop {
+        work().await?;
+        let after = clock.monotonic_ns();
+        if !window.count(&mut latencies, before, after) {
+            return Ok(latencies);
+        }
+        before = after;
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("a run is shorter than centuries")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_operations_that_end_within_the_window_count() {
+        let window = Window { begin_ns: 100, end_ns: 1_100 };
+        let mut latencies = Vec::new();
+        let counted = [(50, 90), (90, 110), (110, 1_100), (1_100, 1_200)];
+        let goes_on: Vec<bool> =
+            counted.iter().map(|&(b, a)| window.count(&mut latencies, b, a)).collect();
+        assert_eq!(
+            (latencies.as_slice(), goes_on),
+            (&[20, 990][..], vec![true, true, true, false])
+        );
+        let measured = window.measured(latencies).expect("two ended");
+        assert_eq!((measured.per_second, measured.sorted_ns), (2e6, vec![20, 990]));
+    }
+
+    #[test]
+    fn an_operation_longer_than_the_window_is_measured_by_its_own_time() {
+        let window = Window { begin_ns: 100, end_ns: 1_100 };
+        let mut latencies = Vec::new();
+        assert!(!window.count(&mut latencies, 0, 2_000));
+        let measured = window.measured(latencies).expect("one ended");
+        assert_eq!(measured.per_second, 5e5);
+    }
+
+    #[test]
+    fn every_writer_works_and_the_latencies_are_sorted() {
+        let works: Vec<Work> = (0..3).map(|_| Box::new(|| Ok(())) as Work).collect();
+        let measured = run(works, 5).expect("nothing can fail");
+        assert!(measured.sorted_ns.is_sorted() && measured.per_second > 0.0);
+    }
+
+    #[test]
+    fn a_failed_operation_fails_the_run() {
+        let works: Vec<Work> = vec![Box::new(|| anyhow::bail!("disk full"))];
+        assert_eq!(run(works, 5).expect_err("it failed").to_string(), "disk full");
+    }
+}
