@@ -1,1 +1,1 @@
-//! Placeholder header, replaced as the crate is written.
+//! Tests of a whole node through its public interfaces; see `tests/it`.

@@ -1,0 +1,160 @@
+/* Makes the system calls of a process fail or be its last, by number.
+ *
+ * Loaded with LD_PRELOAD. It looks only at calls that change files below ALLUVIUM_FAULT_DIR and counts them
+ * over the whole process. ALLUVIUM_FAULT says what happens:
+ *   count          nothing; at exit the number of calls is written to ALLUVIUM_FAULT_COUNT
+ *   kill:N         SIGKILL; N = 2k before call k is made, N = 2k+1 after it
+ *   sync-error:K   the K-th sync (from zero) fails with EIO, later ones "succeed": what Linux does
+ *   full           calls that need space fail with ENOSPC while the file ALLUVIUM_FAULT_CONTROL exists
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static atomic_long calls, syncs;
+static const char *dir, *control;
+static size_t dir_length;
+static long kill_at = -1, fail_sync = -1;
+static int full;
+
+__attribute__((constructor)) static void start(void) {
+    const char *mode = getenv("ALLUVIUM_FAULT");
+    dir = getenv("ALLUVIUM_FAULT_DIR");
+    control = getenv("ALLUVIUM_FAULT_CONTROL");
+    dir_length = dir ? strlen(dir) : 0;
+    if (!mode) return;
+    if (!strncmp(mode, "kill:", 5)) kill_at = atol(mode + 5);
+    if (!strncmp(mode, "sync-error:", 11)) fail_sync = atol(mode + 11);
+    full = !strcmp(mode, "full");
+}
+
+__attribute__((destructor)) static void end(void) {
+    const char *path = getenv("ALLUVIUM_FAULT_COUNT");
+    FILE *file = path ? fopen(path, "w") : NULL;
+    if (!file) return;
+    fprintf(file, "%ld %ld\n", atomic_load(&calls), atomic_load(&syncs));
+    fclose(file);
+}
+
+static int watched_path(const char *path) {
+    return dir_length && path && !strncmp(path, dir, dir_length);
+}
+
+static int watched(int fd) {
+    char link[64], path[PATH_MAX];
+    if (!dir_length) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length <= 0) return 0;
+    path[length] = 0;
+    return watched_path(path);
+}
+
+static void die(void) {
+    kill(getpid(), SIGKILL);
+    for (;;) pause();
+}
+
+/* Counts a call; returns its number, or -1 when nobody watches it. */
+static long before(int is_watched) {
+    if (!is_watched) return -1;
+    long number = atomic_fetch_add(&calls, 1);
+    if (kill_at == 2 * number) die();
+    return number;
+}
+
+static void after(long number) {
+    if (number >= 0 && kill_at == 2 * number + 1) die();
+}
+
+static int no_space(int is_watched) {
+    if (!full || !is_watched || !control || access(control, F_OK)) return 0;
+    errno = ENOSPC;
+    return 1;
+}
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define BY_FD(type, name, space, params, ...)                                  \
+    type name params {                                                         \
+        int seen = watched(fd);                                                \
+        if ((space) && no_space(seen)) return -1;                              \
+        long number = before(seen);                                            \
+        type result = REAL(name)(__VA_ARGS__);                                 \
+        after(number);                                                         \
+        return result;                                                         \
+    }
+#define BY_PATH(name, space, params, path, ...)                                \
+    int name params {                                                          \
+        int seen = watched_path(path);                                         \
+        if ((space) && no_space(seen)) return -1;                              \
+        long number = before(seen);                                            \
+        int result = REAL(name)(__VA_ARGS__);                                  \
+        after(number);                                                         \
+        return result;                                                         \
+    }
+
+BY_FD(ssize_t, write, 1, (int fd, const void *b, size_t n), fd, b, n)
+BY_FD(ssize_t, pwrite, 1, (int fd, const void *b, size_t n, off_t o), fd, b, n, o)
+BY_FD(ssize_t, pwrite64, 1, (int fd, const void *b, size_t n, off64_t o), fd, b, n, o)
+BY_FD(ssize_t, writev, 1, (int fd, const struct iovec *v, int n), fd, v, n)
+BY_FD(ssize_t, pwritev, 1, (int fd, const struct iovec *v, int n, off_t o), fd, v, n, o)
+BY_FD(ssize_t, pwritev64, 1, (int fd, const struct iovec *v, int n, off64_t o), fd, v, n, o)
+BY_FD(int, ftruncate, 1, (int fd, off_t n), fd, n)
+BY_FD(int, ftruncate64, 1, (int fd, off64_t n), fd, n)
+BY_FD(int, fallocate, 1, (int fd, int m, off_t o, off_t n), fd, m, o, n)
+BY_FD(int, fallocate64, 1, (int fd, int m, off64_t o, off64_t n), fd, m, o, n)
+
+static int sync_call(int (*real)(int), int fd) {
+    int seen = watched(fd);
+    long number = before(seen);
+    if (seen && atomic_fetch_add(&syncs, 1) == fail_sync) {
+        errno = EIO;
+        return -1;
+    }
+    int result = real(fd);
+    after(number);
+    return result;
+}
+int fsync(int fd) { return sync_call(REAL(fsync), fd); }
+int fdatasync(int fd) { return sync_call(REAL(fdatasync), fd); }
+
+BY_PATH(rename, 0, (const char *a, const char *b), b, a, b)
+BY_PATH(renameat, 0, (int x, const char *a, int y, const char *b), b, x, a, y, b)
+BY_PATH(link, 1, (const char *a, const char *b), b, a, b)
+BY_PATH(linkat, 1, (int x, const char *a, int y, const char *b, int f), b, x, a, y, b, f)
+BY_PATH(unlink, 0, (const char *a), a, a)
+BY_PATH(unlinkat, 0, (int x, const char *a, int f), a, x, a, f)
+BY_PATH(mkdir, 1, (const char *a, mode_t m), a, a, m)
+
+#define OPEN(name, params, ...)                                                \
+    int name params {                                                          \
+        mode_t mode = 0;                                                       \
+        if (flags & (O_CREAT | O_TMPFILE)) {                                   \
+            va_list rest;                                                      \
+            va_start(rest, flags);                                             \
+            mode = va_arg(rest, mode_t);                                       \
+            va_end(rest);                                                      \
+        }                                                                      \
+        int seen = (flags & O_CREAT) && watched_path(path);                    \
+        if (no_space(seen && access(path, F_OK))) return -1;                   \
+        long number = before(seen);                                            \
+        int result = REAL(name)(__VA_ARGS__);                                  \
+        after(number);                                                         \
+        return result;                                                         \
+    }
+OPEN(open, (const char *path, int flags, ...), path, flags, mode)
+OPEN(open64, (const char *path, int flags, ...), path, flags, mode)
+OPEN(openat, (int at, const char *path, int flags, ...), at, path, flags, mode)
+OPEN(openat64, (int at, const char *path, int flags, ...), at, path, flags, mode)

@@ -1,0 +1,167 @@
+//! The process under test: it runs the workload of a seed and says what was acknowledged.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+
+use alluvium_engine::{Caller, Config, Error, Node, RegisterOptions, SqlOptions, TombstoneKeys};
+use alluvium_types::Rejection;
+use anyhow::{Context as _, Result};
+use arrow::array::{AsArray as _, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+
+use crate::model::{KEYED, Model, Operation, PLAIN, operations};
+use crate::shim::{Fault, Shim};
+
+/// How a worker ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Operations that were acknowledged, from the first on.
+    pub acknowledged: usize,
+    /// Errors that it printed.
+    pub errors: Vec<String>,
+    /// The exit status.
+    pub status: ExitStatus,
+}
+
+/// Runs a worker process on `dir` to its end.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_worker(
+    program: &str,
+    dir: &Path,
+    work: (u64, usize),
+    fault: Option<&Fault>,
+) -> Result<Ended> {
+    let mut command = Command::new(program);
+    command.arg(dir).arg(work.0.to_string()).arg(work.1.to_string()).stdout(Stdio::piped());
+    if let Some(fault) = fault {
+        Shim::build()?.apply(&mut command, fault, dir);
+    }
+    let mut child = command.spawn().context("start the worker")?;
+    let output = child.stdout.take().context("its output is piped")?;
+    let (mut acknowledged, mut errors) = (0, Vec::new());
+    for line in BufReader::new(output).lines() {
+        match line?.split_once(' ') {
+            Some(("ack", number)) => acknowledged = number.parse::<usize>()? + 1,
+            Some(("error", text)) => errors.push(text.to_owned()),
+            _ => {}
+        }
+    }
+    Ok(Ended { acknowledged, errors, status: child.wait()? })
+}
+
+/// Runs the workload in this process, printing each acknowledgement as it comes.
+///
+/// # Errors
+/// The first error that is not a refusal the workload expects.
+pub async fn work(dir: &Path, seed: u64, count: usize) -> Result<()> {
+    let node = open(dir).await?;
+    register(&node).await?;
+    for (number, operation) in operations(seed, count).iter().enumerate() {
+        perform(&node, operation).await?;
+        say(&format!("ack {number}"));
+    }
+    node.shutdown().await?;
+    Ok(())
+}
+
+/// Prints a line that the parent has even if this process dies at the next instruction.
+pub fn say(line: &str) {
+    use std::io::Write as _;
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{line}").and_then(|()| output.flush()).expect("the parent reads the pipe");
+}
+
+/// Opens the node of a workload: small segments, so that rotation and purge happen.
+///
+/// # Errors
+/// As [`Node::open`].
+pub async fn open(dir: &Path) -> Result<Node, Error> {
+    Node::open(Config { segment_bytes: 4 * 1024 * 1024, ..Config::single(dir) }).await
+}
+
+/// Registers both datasets.
+///
+/// # Errors
+/// As [`Node::register`].
+pub async fn register(node: &Node) -> Result<(), Error> {
+    let caller = Caller::named("worker");
+    node.register(&caller, PLAIN, plain_schema(), RegisterOptions::keyed(&[])).await?;
+    node.register(&caller, KEYED, keyed_schema(), RegisterOptions::keyed(&["key"])).await?;
+    Ok(())
+}
+
+/// Performs one operation.
+///
+/// # Errors
+/// As the node's methods; a compaction of nothing is no error.
+pub async fn perform(node: &Node, operation: &Operation) -> Result<(), Error> {
+    let caller = Caller::named("worker");
+    let done = match operation {
+        Operation::Append { first, rows } => {
+            let batch = plain_batch(*first..first + rows);
+            node.append(&caller, PLAIN, vec![batch]).await.map(drop)
+        }
+        Operation::AppendKeyed(pairs) => {
+            node.append(&caller, KEYED, vec![keyed_batch(pairs)]).await.map(drop)
+        }
+        Operation::Upsert(pairs) => {
+            node.upsert(&caller, KEYED, vec![keyed_batch(pairs)]).await.map(drop)
+        }
+        Operation::Tombstone(keys) => {
+            let keys = keys.iter().map(|key| vec![key.clone()]).collect();
+            node.tombstone(&caller, KEYED, TombstoneKeys::Texts(keys)).await.map(drop)
+        }
+        Operation::Seal(name) => node.seal(&caller, name).await.map(drop),
+        Operation::Compact(name) => node.compact(&caller, name).await.map(drop),
+        Operation::Expire(name) => node.expire(&caller, name, None).await.map(drop),
+    };
+    match done {
+        Err(Error::Rejected(Rejection::NothingToCompact)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Reads what is visible, in order.
+///
+/// # Errors
+/// As [`Node::sql`].
+pub async fn visible(node: &Node) -> Result<Model, Error> {
+    let query = |text: &'static str| node.sql(text, SqlOptions::default());
+    let plain = query("SELECT value FROM plain ORDER BY value").await?.collect().await?;
+    let keyed = query("SELECT key, value FROM keyed ORDER BY key, value").await?.collect().await?;
+    let mut model = Model::default();
+    for batch in plain {
+        model.plain.extend(batch.column(0).as_primitive::<Int64Type>().values());
+    }
+    for batch in keyed {
+        let keys = arrow::compute::cast(batch.column(0), &DataType::Utf8).expect("text is text");
+        let values = batch.column(1).as_primitive::<Int64Type>();
+        let keys = keys.as_string::<i32>().iter().flatten().map(str::to_owned);
+        model.keyed.extend(keys.zip(values.values().iter().copied()));
+    }
+    Ok(model)
+}
+
+fn plain_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, false)]))
+}
+
+fn keyed_schema() -> SchemaRef {
+    let key = Field::new("key", DataType::Utf8, false);
+    Arc::new(Schema::new(vec![key, Field::new("value", DataType::Int64, false)]))
+}
+
+fn plain_batch(values: std::ops::Range<i64>) -> RecordBatch {
+    let values = Arc::new(Int64Array::from_iter_values(values));
+    RecordBatch::try_new(plain_schema(), vec![values]).expect("one column of its type")
+}
+
+fn keyed_batch(pairs: &[(String, i64)]) -> RecordBatch {
+    let keys = Arc::new(StringArray::from_iter_values(pairs.iter().map(|pair| &pair.0)));
+    let values = Arc::new(Int64Array::from_iter_values(pairs.iter().map(|pair| pair.1)));
+    RecordBatch::try_new(keyed_schema(), vec![keys, values]).expect("columns of their types")
+}

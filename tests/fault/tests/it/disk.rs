@@ -1,0 +1,84 @@
+//! Disks that fail: a sync that errors once and then lies, and a disk without space.
+
+use std::process::Stdio;
+
+use alluvium_fault::model::{Model, operations};
+use alluvium_fault::worker::{open, perform, register, visible};
+use alluvium_fault::{Fault, run_worker, shim};
+
+const WORKER: &str = env!("CARGO_BIN_EXE_alluvium-fault-worker");
+const OPERATIONS: usize = 24;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().expect("a runtime")
+}
+
+#[test]
+fn museum_m14_a_failed_sync_is_final_and_nothing_is_acknowledged_after_it() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let seed = 14;
+    for sync in [6, 9, 14, 22, 31, 47] {
+        let dir = root.path().join(format!("node-{sync}"));
+        let fault = Fault::SyncError(sync);
+        let ended = run_worker(WORKER, &dir, (seed, OPERATIONS), Some(&fault)).expect("it starts");
+        // Either the sync belonged to a file that is written anew, or the node stopped. It never went on
+        // as if a sync of the log had succeeded: what it acknowledged is there.
+        let operations = operations(seed, OPERATIONS);
+        runtime().block_on(async {
+            let node = open(&dir).await.unwrap_or_else(|error| panic!("sync {sync}: {error:?}"));
+            register(&node).await.expect("registers");
+            let found = visible(&node).await.expect("reads");
+            let without = Model::after(&operations, ended.acknowledged);
+            let with = Model::after(&operations, ended.acknowledged + 1);
+            assert!(found == without || found == with, "sync {sync}: {:?}", ended.errors);
+            node.shutdown().await.expect("stops");
+        });
+    }
+}
+
+#[test]
+fn museum_m20_a_full_disk_refuses_writes_and_the_same_process_goes_on_when_there_is_space() {
+    // The worker of this test is this test's own program, started again under the shim.
+    let root = tempfile::tempdir().expect("temporary directory");
+    let dir = root.path().join("node");
+    if let Some(inner) = std::env::var_os("ALLUVIUM_FAULT_INNER") {
+        return runtime().block_on(full_disk_inside(std::path::Path::new(&inner)));
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
+    command
+        .args(["--exact", "disk::museum_m20_a_full_disk_refuses_writes_and_the_same_process_goes_on_when_there_is_space"])
+        .env("ALLUVIUM_FAULT_INNER", &dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    shim::Shim::build().expect("a C compiler").apply(&mut command, &Fault::Full, &dir);
+    let output = command.output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+}
+
+async fn full_disk_inside(dir: &std::path::Path) {
+    let operations = operations(20, 12);
+    let node = open(dir).await.expect("opens");
+    register(&node).await.expect("registers");
+    let mut model = Model::default();
+    for operation in &operations[..6] {
+        perform(&node, operation).await.expect("there is space");
+        model.apply(operation);
+    }
+    std::fs::File::create(shim::control_file(dir)).expect("the disk fills up");
+    let mut refused = 0;
+    for operation in &operations[6..] {
+        match perform(&node, operation).await {
+            Ok(()) => model.apply(operation),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 0, "a full disk refused nothing");
+    std::fs::remove_file(shim::control_file(dir)).expect("there is space again");
+    model.plain.sort_unstable();
+    model.keyed.sort_unstable();
+    assert_eq!(visible(&node).await.expect("reads"), model);
+    let probe = alluvium_fault::Operation::Append { first: 1_000_000, rows: 3 };
+    perform(&node, &probe).await.expect("the same process writes again");
+    node.shutdown().await.expect("stops");
+}

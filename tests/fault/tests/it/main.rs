@@ -1,0 +1,5 @@
+//! Crashes and damage of a real node on a real file system.
+
+mod corruption;
+mod disk;
+mod kill;
