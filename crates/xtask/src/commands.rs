@@ -4,7 +4,6 @@
 //! and the long ones run the steps that are left, so that one run shows everything that is wrong.
 
 use crate::tidy::doc_hash;
-use crate::tidy::manifests::DOCTESTED;
 use crate::tree::Tree;
 use crate::{child, setup, stats as size_tables, tidy as rules, ui};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,6 +11,8 @@ use std::process::Command;
 
 const SAMPLE: &str = "tests/testdata/flights-200k.parquet";
 const BENCH: &str = "crates/bench/Cargo.toml";
+/// Peers that are programs of their own, with dependencies that the product must not share.
+const BENCH_PEERS: [&str; 1] = ["crates/bench/peers/raft-engine/Cargo.toml"];
 const CODEGEN: &str = "crates/proto/codegen/Cargo.toml";
 
 /// Builds the program in release and runs its demonstration on the committed sample.
@@ -90,8 +91,15 @@ pub(crate) fn fault(args: &[String]) -> Result<()> {
 fn bench_crate(first: &[&str], args: &[String]) -> Result<()> {
     ensure!(child::root()?.join(BENCH).exists(), "there is no {BENCH}: nothing to run");
     let python = setup::bench_tools()?;
-    let mut command = child::cargo(&["run", "--release", "--package", "alluvium-bench", "--"])?;
-    child::run(command.args(first).args(args).env("ALLUVIUM_PYTHON", python))
+    for peer in BENCH_PEERS {
+        child::run(&mut child::cargo(&["build", "--release", "--manifest-path", peer])?)?;
+    }
+    // Together with the program, so that both are built with the same features: one release build.
+    let packages = ["--package", "alluvium-cli", "--package", "alluvium-bench"];
+    child::run(child::cargo(&["build", "--release"])?.args(packages))?;
+    let mut command = Command::new(child::target_dir()?.join("release/alluvium-bench"));
+    command.current_dir(child::root()?).env("ALLUVIUM_PYTHON", python);
+    child::run(command.args(first).args(args))
 }
 
 /// Regenerates the committed protobuf code.
@@ -122,11 +130,9 @@ fn core_tests() -> Result<()> {
 }
 
 fn doc_tests() -> Result<()> {
-    let mut command = child::cargo(&["test", "--doc", "--quiet"])?;
-    for package in DOCTESTED {
-        command.args(["--package", package]);
-    }
-    child::run(&mut command)
+    // The whole workspace, although few crates have examples: a selection of packages would select other
+    // features of the shared dependencies, and build all of these a second time.
+    child::run(&mut child::cargo(&["test", "--doc", "--workspace", "--quiet"])?)
 }
 
 fn doc_links() -> Result<()> {

@@ -22,7 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("rows", &["stdx", "types"]),
     ("parquet", &["stdx"]),
     ("materialize", &["stdx", "types", "state-machine", "storage", "rows", "parquet"]),
-    ("query", &["stdx", "types", "state-machine", "storage", "rows", "materialize"]),
+    ("query", &["stdx", "types", "state-machine", "storage", "rows", "parquet", "materialize"]),
     ("ingest", &["types", "rows"]),
     (
         "engine",
@@ -41,8 +41,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("codegen", &[]),
     ("proto", &[]),
-    ("server", &["types", "engine", "proto"]),
-    ("cli", &["types", "engine", "proto", "server", "ingest"]),
+    ("server", &["types", "rows", "engine", "proto"]),
+    ("cli", &["stdx", "types", "rows", "engine", "proto", "server", "ingest"]),
     ("integration", &["stdx", "types", "engine", "proto", "server"]),
     ("fault", &["stdx", "types", "wal", "state-machine", "engine"]),
     ("bench", &["stdx", "types", "wal", "ingest", "engine"]),
@@ -52,7 +52,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["metastore"]),
     ("datafusion", &["query"]),
-    ("tonic", &["proto", "server", "cli"]),
+    ("tonic", &["codegen", "proto", "server", "cli", "integration"]),
     ("openraft", &["raft", "engine"]),
     ("parquet", &["parquet", "ingest"]),
     // The state machine derives the encoding of its records; only `types::codec` frames and decodes.

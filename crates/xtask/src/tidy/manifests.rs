@@ -8,8 +8,7 @@ use crate::manifest::Manifest;
 use crate::tree::Tree;
 
 /// Crates whose examples are compiled and run.
-pub(crate) const DOCTESTED: [&str; 3] =
-    ["alluvium-wal", "alluvium-state-machine", "alluvium-engine"];
+const DOCTESTED: [&str; 3] = ["alluvium-wal", "alluvium-state-machine", "alluvium-engine"];
 
 /// Replaced by the standard library.
 const OBSOLETE: [&str; 3] = ["lazy_static", "once_cell", "mockall"];
