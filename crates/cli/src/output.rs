@@ -168,7 +168,8 @@ async fn print_table(mut answer: Answer) -> Result<u64, Failure> {
         let batch = batch?;
         let left = TABLE_ROWS_MAX.saturating_sub(rows);
         let cells = |column| ArrayFormatter::try_new(column, &options);
-        let columns = batch.columns().iter().map(cells).collect::<Result<Vec<_>, _>>()?;
+        let columns = batch.columns().iter().map(|column| cells(column.as_ref()));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows().min(left) {
             table.add_row(columns.iter().map(|column| column.value(row).to_string()));
         }

@@ -33,8 +33,13 @@ pub struct Appender {
     upload: Upload,
 }
 
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Upload {{ id: {}, parts: {} }}", self.id, self.parts)
+    }
+}
+
 /// The parts that were proposed so far.
-#[derive(Debug)]
 struct Upload {
     id: UploadId,
     parts: u32,

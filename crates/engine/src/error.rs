@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use alluvium_state_machine::ViewError;
+use alluvium_state_machine::{StoreError, ViewError};
 use alluvium_types::{ErrorKind, FileId, LogIndex, Rejection};
 
 /// An error of a node. [`Error::kind`] says what to do about it.
@@ -34,7 +34,7 @@ pub enum Error {
     Wal(#[from] alluvium_wal::Error),
     /// The metadata store could not be opened or used.
     #[error(transparent)]
-    Store(#[from] alluvium_state_machine::StoreError),
+    Store(#[from] StoreError),
     /// The metadata could not be read.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -79,6 +79,18 @@ pub enum Error {
         file: FileId,
         /// Why, of the last try.
         reason: String,
+        /// The kind of that.
+        kind: ErrorKind,
+    },
+    /// A compaction was given up; its inputs stay as they are.
+    #[error("the compaction into data file {file} was given up: {reason}")]
+    CompactionAbandoned {
+        /// The file that was not made.
+        file: FileId,
+        /// Why.
+        reason: String,
+        /// The kind of that.
+        kind: ErrorKind,
     },
     /// The log holds too much that is not in files yet.
     #[error("the log holds {bytes} bytes that are in no data file yet, the limit is {limit}")]
@@ -170,17 +182,16 @@ impl Error {
             Self::Invalid(error) => invalid_kind(error),
             Self::Rows(error) => error.kind(),
             Self::Query(error) => error.kind(),
-            Self::Raft(error) => error.kind(),
+            Self::Raft(error) => raft_kind(error),
             Self::Materialize(error) => error.kind(),
             Self::Storage(error) => storage_kind(error),
             Self::Wal(error) => wal_kind(error),
-            Self::Store(error) => error.kind(),
+            Self::Store(error) => store_kind(error),
             Self::DatasetNotFound { .. } | Self::BucketNotFound { .. } => ErrorKind::NotFound,
             Self::IndexOutOfRange { .. } => ErrorKind::OutOfRange,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
-            Self::JobFailed { .. } | Self::Backlog { .. } | Self::Contended { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::JobFailed { kind, .. } | Self::CompactionAbandoned { kind, .. } => *kind,
+            Self::Backlog { .. } | Self::Contended { .. } => ErrorKind::Unavailable,
             Self::DiskFull { .. } => ErrorKind::StorageFull,
             Self::TaskFailed { .. } => ErrorKind::Internal,
             Self::DirectoryLocked { .. } => ErrorKind::Unavailable,
@@ -211,7 +222,6 @@ impl Error {
             Self::Backlog { .. } => {
                 Some("look at the job errors of `alluvium status`; rows are safe".to_owned())
             }
-            Self::Query(error) => error.hint(),
             _ => None,
         }
     }
@@ -226,5 +236,57 @@ fn invalid_kind(error: &alluvium_types::Error) -> ErrorKind {
             ErrorKind::Corrupt
         }
         _ => ErrorKind::InvalidArgument,
+    }
+}
+
+fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
+    use alluvium_raft::Error as Raft;
+    match error {
+        // A poisoned or stopped node decides nothing any more: another node, or a restart, does.
+        Raft::NotLeader { .. }
+        | Raft::Unavailable
+        | Raft::Ambiguous
+        | Raft::Poisoned { .. }
+        | Raft::Shutdown => ErrorKind::Unavailable,
+        Raft::NotInLog { .. } => ErrorKind::OutOfRange,
+        Raft::ReadLog { source } => wal_kind(source),
+        Raft::ReadEntry { .. } => ErrorKind::Corrupt,
+        Raft::OtherMembership | Raft::Config { .. } => ErrorKind::InvalidArgument,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn wal_kind(error: &alluvium_wal::Error) -> ErrorKind {
+    use alluvium_wal::Error as Wal;
+    match error {
+        Wal::Full { .. } => ErrorKind::StorageFull,
+        Wal::Busy | Wal::Closed | Wal::Poisoned { .. } | Wal::Io { .. } => ErrorKind::Unavailable,
+        Wal::Foreign { .. } | Wal::NewerFormat { .. } => ErrorKind::InvalidArgument,
+        Wal::TooLarge { .. } => ErrorKind::ResourceExhausted,
+        Wal::NotFound { .. } => ErrorKind::OutOfRange,
+        damaged if damaged.is_corruption() => ErrorKind::Corrupt,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn store_kind(error: &StoreError) -> ErrorKind {
+    match error {
+        StoreError::Corrupt { .. } | StoreError::View { .. } | StoreError::Snapshot { .. } => {
+            ErrorKind::Corrupt
+        }
+        StoreError::NewerFormat { .. } => ErrorKind::InvalidArgument,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+fn storage_kind(error: &alluvium_storage::Error) -> ErrorKind {
+    use alluvium_storage::Error as Storage;
+    match error {
+        Storage::Full { .. } => ErrorKind::StorageFull,
+        Storage::WrongBucket { .. } | Storage::SymbolicLink { .. } | Storage::Key { .. } => {
+            ErrorKind::InvalidArgument
+        }
+        damaged if damaged.is_corruption() => ErrorKind::Corrupt,
+        _ => ErrorKind::Unavailable,
     }
 }

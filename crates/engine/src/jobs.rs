@@ -3,14 +3,14 @@
 //! The list of jobs is read from the state, never kept: after a crash it is the same list. A job that was
 //! done twice wrote the same bytes. Invariant: an attest is proposed only for a file that was read back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{FileContent, FileRecord};
 use alluvium_types::{
-    Attest, AttestOutcome, Command, DatasetKey, FileId, LogIndex, Swept, limits,
+    Attest, AttestOutcome, Command, DatasetKey, ErrorKind, FileId, LogIndex, Swept, limits,
 };
 use tokio::sync::{Notify, watch};
 
@@ -19,6 +19,8 @@ use crate::{Caller, Error};
 
 /// How long a failed job rests before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Compactions that were given up and are remembered.
+const ABANDONED_MAX: usize = 64;
 /// Actor of commands that the node itself proposes.
 const ACTOR: &str = "alluvium";
 
@@ -28,6 +30,8 @@ pub(crate) struct Jobs {
     look: Notify,
     // Written by the one job task, read by status and waiters; held for a map operation only.
     failures: Mutex<BTreeMap<(DatasetKey, FileId), Failure>>,
+    // Written by the job task, read by who waits for the compaction; the oldest go first.
+    abandoned: Mutex<VecDeque<(DatasetKey, FileId, Failure)>>,
     rounds: watch::Sender<u64>,
 }
 
@@ -35,13 +39,15 @@ pub(crate) struct Jobs {
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) reason: String,
+    pub(crate) kind: ErrorKind,
     pub(crate) tries: u64,
 }
 
 impl Jobs {
     pub(crate) fn new() -> Self {
         let (rounds, _) = watch::channel(0);
-        Self { look: Notify::new(), failures: Mutex::new(BTreeMap::new()), rounds }
+        let (failures, abandoned) = (Mutex::default(), Mutex::default());
+        Self { look: Notify::new(), failures, abandoned, rounds }
     }
 
     /// Makes the job task look at the state again.
@@ -65,8 +71,9 @@ impl Jobs {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let failure = failures
             .entry((dataset, file))
-            .or_insert_with(|| Failure { reason: String::new(), tries: 0 });
+            .or_insert_with(|| Failure { reason: String::new(), kind: error.kind(), tries: 0 });
         failure.tries += 1;
+        failure.kind = error.kind();
         if failure.reason != reason {
             tracing::warn!(%dataset, %file, reason, "a data file could not be made, will try again");
             failure.reason = reason;
@@ -75,6 +82,24 @@ impl Jobs {
 
     fn succeeded(&self, dataset: DatasetKey, file: FileId) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&(dataset, file));
+    }
+
+    /// Remembers why a compaction was given up, for those who wait for it.
+    fn abandon(&self, dataset: DatasetKey, file: FileId, error: &Error) {
+        let failure = Failure { reason: error_chain(error), kind: error.kind(), tries: 1 };
+        tracing::error!(%dataset, %file, reason = failure.reason, "compaction given up");
+        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+        if abandoned.len() == ABANDONED_MAX {
+            abandoned.pop_front();
+        }
+        abandoned.push_back((dataset, file, failure));
+    }
+
+    /// Returns why a compaction was given up on this node.
+    pub(crate) fn abandoned(&self, dataset: DatasetKey, file: FileId) -> Option<Failure> {
+        let abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = abandoned.iter().filter(|(key, id, _)| (*key, *id) == (dataset, file));
+        found.next().map(|(_, _, failure)| failure.clone())
     }
 
     fn round_ended(&self) {
@@ -151,8 +176,9 @@ async fn write_file(
         (Ok(outcome), _) => Ok(outcome),
         (Err(error), FileContent::Compaction { .. }) if !error.is_transient() => {
             // Inputs that do not add up must not stay reserved: the compaction is given up, loudly.
-            tracing::error!(%dataset, file = %plan.file, %error, "compaction given up");
-            Ok(AttestOutcome::Abandoned { reason: error_chain(&Error::from(error)) })
+            let error = Error::from(error);
+            node.jobs().abandon(dataset, plan.file, &error);
+            Ok(AttestOutcome::Abandoned { reason: error_chain(&error) })
         }
         (Err(error), _) => Err(error.into()),
     }

@@ -12,7 +12,7 @@ use alluvium_state_machine::{Effect, MetaStore, StoreError, View};
 use alluvium_stdx::{Clock, Prng, Spawner, durable};
 use alluvium_storage::{Bucket, BucketConfig, BucketIdentity, Opening};
 use alluvium_types::LogIndex;
-use alluvium_wal::{FsStorage, Options, Wal, WalHandle, WalService};
+use alluvium_wal::{FsStorage, Options, StreamId, Wal, WalHandle, WalService};
 use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -31,6 +31,9 @@ use crate::{Config, DEFAULT_BUCKET, Error};
 const PURGE_MARGIN: u64 = 1_024;
 /// Effects that may wait for the job task; more are dropped, because the state lists every job anyway.
 const EFFECTS_MAX: usize = 1_024;
+
+/// Bytes of resolved tombstones that queries share.
+const TOMBSTONE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// A replicated lakehouse node in this process. Clones are handles to the same node.
 #[derive(Debug, Clone)]
@@ -158,6 +161,15 @@ impl Node {
         Ok(closed?)
     }
 
+    /// Waits until the node stops by itself, and says why; after [`Node::shutdown`] it returns nothing.
+    ///
+    /// A node whose log or metadata failed acknowledges nothing any more: end the process and open the
+    /// directory anew.
+    pub async fn stopped(&self) -> Option<Error> {
+        let fault = self.parts.raft.stopped().await?;
+        Some(Error::Raft(alluvium_raft::Error::Poisoned { fault }))
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.parts.config
     }
@@ -251,20 +263,21 @@ impl OpenLog {
     fn open(config: &Config, dir: &DataDir) -> Result<Self, Error> {
         let identity = dir.identity();
         durable::create_dir_all(&dir.wal()).map_err(|source| unusable(&dir.wal(), source))?;
-        let storage = Arc::new(FsStorage::open(&dir.wal())?);
+        let storage = FsStorage::open(&dir.wal());
+        let storage = Arc::new(storage.map_err(|source| unusable(&dir.wal(), source))?);
         let owner = alluvium_wal::Owner { cluster: identity.cluster_id, node: identity.node_id };
         let mut options = Options::new(owner);
         options.segment_bytes = config.segment_bytes;
         let (wal, recovery) = Wal::open(storage, options)?;
         for notice in recovery.notices {
-            tracing::warn!(%notice, "the log was not closed cleanly");
+            tracing::warn!(%notice, "found while opening the log");
         }
         let (handle, service) = WalService::start(wal)?;
         Ok(Self { handle, service })
     }
 
     fn is_empty(&self) -> Result<bool, Error> {
-        Ok(self.handle.state(alluvium_raft::STREAM)?.end().is_none())
+        Ok(self.handle.state(StreamId(0))?.end().is_none())
     }
 }
 
@@ -277,7 +290,7 @@ fn open_store(dir: &DataDir) -> Result<RocksStore, Error> {
             let aside = dir.damaged_metadata();
             tracing::warn!(
                 damaged = %damaged.display(),
-                cause = crate::jobs::error_chain(source.as_ref()),
+                cause = jobs::error_chain(source.as_ref()),
                 kept_at = %aside.display(),
                 "the metadata store is damaged, it is rebuilt from snapshot and log"
             );
@@ -331,8 +344,9 @@ fn open_query(
     let query_config = QueryConfig {
         memory_bytes: config.query_memory_bytes,
         spill_dir: dir.spill(),
-        default_timeout: config.statement_timeout,
-        ..QueryConfig::standard()
+        target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
+        default_timeout_ms: u64::try_from(config.statement_timeout.as_millis()).unwrap_or(u64::MAX),
+        tombstone_cache_bytes: TOMBSTONE_CACHE_BYTES,
     };
     let log = Arc::new(NodeLog::new(raft.clone()));
     let sources = Sources {

@@ -1,6 +1,7 @@
 //! Reading: SQL, the catalog, the log, and how the node is doing.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use alluvium_query::QueryRequest;
@@ -26,13 +27,13 @@ impl QueryStream {
     /// Returns the columns of the answer.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
-        self.inner.schema()
+        Arc::clone(&self.inner.schema)
     }
 
     /// Returns the index that the query reads at.
     #[must_use]
     pub fn index(&self) -> LogIndex {
-        self.inner.index()
+        self.inner.index
     }
 
     /// Returns all batches.
@@ -196,7 +197,7 @@ impl Node {
             job_errors: failures
                 .iter()
                 .map(|((dataset, file), failure)| {
-                    let Failure { reason, tries } = failure;
+                    let Failure { reason, tries, .. } = failure;
                     format!("file {file} of {dataset}, tried {tries} times: {reason}")
                 })
                 .collect(),

@@ -11,13 +11,14 @@ use alluvium_types::limits::{
     COMPACT_INPUTS_MAX, COMPACT_ROWS_MAX, UPLOAD_PARTS_MAX,
 };
 use alluvium_types::{
-    Command, Compact, DatasetKey, FileId, KeyBlock, LogIndex, Outcome, Rejection, Seal, Stage,
+    Command, Compact, DatasetKey, ErrorKind, FileId, KeyBlock, LogIndex, Outcome, Rejection, Seal, Stage,
     StageContent, Tombstone, TombstoneSource,
 };
 
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::appender::upload_id;
+use crate::jobs::Failure;
 use crate::keys;
 use crate::node::Node;
 use crate::write::Target;
@@ -71,11 +72,12 @@ impl Node {
             let changed_at = catalog::counters(self.view(), target.record.dataset)?.changed_at;
             let at = self.raft().read_index().await?;
             let _lease = self.lease(at);
-            let blocks = self.query().resolve_predicate(&target.record, at, predicate).await?;
+            let resolved = self.query().resolve_predicate(&target.record, at, predicate).await?;
+            let blocks = keys::blocks_of(resolved.keys)?;
             let mut conditional = caller.clone();
             conditional.expected_index = Some(caller.expected_index.unwrap_or(changed_at));
             let text = Some(predicate.to_owned());
-            match self.tombstone_keys(&conditional, &target, blocks.blocks, text).await {
+            match self.tombstone_keys(&conditional, &target, blocks, text).await {
                 Err(Error::Rejected(Rejection::ExpectedIndex { .. }))
                     if caller.expected_index.is_none() && caller.session.is_none() => {}
                 other => return other,
@@ -193,6 +195,9 @@ impl Node {
             unreachable!("compact answered {:?}", response.outcome)
         };
         let (index, made) = self.wait_made(dataset, file).await?;
+        if made.is_none() {
+            self.check_replaced(dataset, file, inputs)?;
+        }
         let attested = || inputs.iter().filter_map(FileRecord::attested);
         let rows_in: u64 = attested().map(|input| input.rows).sum();
         let output = made.as_ref().and_then(FileRecord::attested);
@@ -205,6 +210,27 @@ impl Node {
         report.rows_hidden += rows_in - rows_out;
         report.bytes_in += attested().map(|input| input.digest.len_bytes).sum::<u64>();
         report.bytes_out += output.map_or(0, |output| output.digest.len_bytes);
+        Ok(())
+    }
+
+    /// Tells a compaction that left no row, and so no file, from one that was given up.
+    fn check_replaced(
+        &self,
+        dataset: DatasetKey,
+        file: FileId,
+        inputs: &[FileRecord],
+    ) -> Result<(), Error> {
+        if let Some(Failure { reason, kind, .. }) = self.jobs().abandoned(dataset, file) {
+            return Err(Error::CompactionAbandoned { file, reason, kind });
+        }
+        for input in inputs {
+            let record = catalog::file(self.view(), dataset, input.file, LogIndex::MAX)?;
+            if record.is_some_and(|record| record.is_live()) {
+                let reason = "its inputs are still live".to_owned();
+                let kind = ErrorKind::Unavailable;
+                return Err(Error::CompactionAbandoned { file, reason, kind });
+            }
+        }
         Ok(())
     }
 
@@ -262,7 +288,8 @@ impl Node {
             }
             let failures: BTreeMap<_, _> = self.jobs().failures().into_iter().collect();
             if let Some(failure) = failures.get(&(dataset, file)) {
-                return Err(Error::JobFailed { file, reason: failure.reason.clone() });
+                let (reason, kind) = (failure.reason.clone(), failure.kind);
+                return Err(Error::JobFailed { file, reason, kind });
             }
             self.check_writable()?;
             wait_round(&mut rounds).await?;

@@ -4,7 +4,7 @@ use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::DatasetRecord;
 use alluvium_types::{
     Command, DatasetName, Drop, Entry, Envelope, Evolve, Expire, LogIndex, OpenSession, Outcome,
-    Register, Response, Schema, SchemaChange, Sequence, SessionId, SessionRef, limits,
+    Register, Response, Schema, SchemaChange, SessionId, SessionRef, limits,
 };
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -218,11 +218,6 @@ impl Node {
             .find(|other| other.to_lowercase() == folded);
         Ok(Error::DatasetNotFound { name: name.to_owned(), similar })
     }
-}
-
-/// Returns the session's id and number of a caller, for deriving ids that retries share.
-pub(crate) fn session_of(caller: &Caller) -> Option<(SessionId, Sequence)> {
-    caller.session
 }
 
 /// An empty body, for commands that carry neither rows nor keys.

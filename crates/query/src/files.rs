@@ -22,7 +22,7 @@ use alluvium_types::{Attested, LogIndex, SchemaVersion};
 use crate::Error;
 use crate::metadata::DatasetAt;
 use crate::pruning::FileStatistics;
-use crate::schema_map::FieldIdAdapterFactory;
+use crate::schema_map::FieldIdAdapters;
 use crate::stores::OpenFile;
 use crate::table::QueryScope;
 use crate::tombstones::FileTarget;
@@ -139,7 +139,7 @@ impl FileScan<'_> {
         let store = store.expect("a version is here because it has a file");
         let (dataset, scope) = (self.dataset, self.scope);
         let schema = TableSchema::from_file_schema(Arc::clone(&dataset.arrow_with_index));
-        let footers = reader::Factory::new(Arc::clone(&store.store), Arc::clone(&scope.footers));
+        let footers = reader::FooterReaders::new(Arc::clone(&store.store), Arc::clone(&scope.footers));
         let mut parquet = ParquetSource::new(schema)
             .with_parquet_file_reader_factory(Arc::new(footers))
             .with_enable_page_index(true)
@@ -160,7 +160,7 @@ impl FileScan<'_> {
             .with_file_groups(groups)
             .with_statistics(statistics);
         if number != dataset.record.schema_version {
-            let adapter = FieldIdAdapterFactory::new(&old, &dataset.schema);
+            let adapter = FieldIdAdapters::new(&old, &dataset.schema);
             config = config.with_expr_adapter(Some(Arc::new(adapter)));
         }
         let config = config.with_projection_indices(Some(self.projection.to_vec()));

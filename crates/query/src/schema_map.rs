@@ -19,12 +19,12 @@ use alluvium_types::Schema;
 
 /// Makes adapters for the files of one schema version.
 #[derive(Debug)]
-pub(crate) struct FieldIdAdapterFactory {
+pub(crate) struct FieldIdAdapters {
     /// What the files call a column, to what it is called now.
     names: BTreeMap<String, String>,
 }
 
-impl FieldIdAdapterFactory {
+impl FieldIdAdapters {
     /// Returns the factory for files written under `old` that are read under `current`.
     pub(crate) fn new(old: &Schema, current: &Schema) -> Self {
         let now = |id| current.fields.iter().find(|field| field.id == id);
@@ -37,7 +37,7 @@ impl FieldIdAdapterFactory {
     }
 }
 
-impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
+impl PhysicalExprAdapterFactory for FieldIdAdapters {
     fn create(
         &self,
         logical: SchemaRef,

@@ -82,7 +82,7 @@ fn field_from(column: v1::Column, depth: usize) -> Result<Field, Error> {
     Ok(Field {
         id: FieldId(column.id),
         name: column.name,
-        data_type: type_from(data_type, depth)?,
+        data_type: type_from(*data_type, depth)?,
         nullable: column.nullable,
     })
 }
@@ -93,7 +93,7 @@ pub fn field_to(field: &Field) -> v1::Column {
     v1::Column {
         id: field.id.0,
         name: field.name.clone(),
-        r#type: Some(type_to(&field.data_type)),
+        r#type: Some(Box::new(type_to(&field.data_type))),
         nullable: field.nullable,
     }
 }

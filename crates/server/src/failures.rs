@@ -2,7 +2,6 @@
 //!
 //! It must not look at texts. Invariant: every [`ErrorKind`] has exactly one row.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use alluvium_types::ErrorKind;

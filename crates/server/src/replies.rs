@@ -10,6 +10,8 @@ use alluvium_types::{Field, FieldId};
 
 use crate::convert::field_to;
 
+/// Makes the message: the answer to a register.
+#[must_use]
 pub fn registered(answer: &Registered) -> v1::RegisterResponse {
     v1::RegisterResponse {
         dataset_id: answer.dataset.id.to_string(),
@@ -20,10 +22,14 @@ pub fn registered(answer: &Registered) -> v1::RegisterResponse {
     }
 }
 
+/// Makes the message: the answer to a write.
+#[must_use]
 pub fn written(answer: &Written) -> v1::WriteResponse {
     v1::WriteResponse { index: answer.index.0, count: answer.count }
 }
 
+/// Makes the message: the answer to a seal.
+#[must_use]
 pub fn sealed(answer: &SealReport) -> v1::SealResponse {
     v1::SealResponse {
         index: answer.index.0,
@@ -32,6 +38,8 @@ pub fn sealed(answer: &SealReport) -> v1::SealResponse {
     }
 }
 
+/// Makes the message: the answer to a compaction.
+#[must_use]
 pub fn compacted(answer: &CompactReport) -> v1::CompactResponse {
     v1::CompactResponse {
         index: answer.index.0,
@@ -45,6 +53,10 @@ pub fn compacted(answer: &CompactReport) -> v1::CompactResponse {
     }
 }
 
+/// Makes the message: a dataset as the catalog shows it.
+///
+/// # Errors
+/// When a column has a type that the protocol does not know.
 pub fn dataset(answer: &DatasetInfo) -> Result<v1::Dataset, alluvium_rows::Error> {
     let columns = fields_of(answer)?;
     Ok(v1::Dataset {
@@ -79,6 +91,8 @@ pub fn fields_of(answer: &DatasetInfo) -> Result<Vec<Field>, alluvium_rows::Erro
     Ok(schema.fields)
 }
 
+/// Makes the message: an entry of the log in words.
+#[must_use]
 pub fn log_record(answer: LogRecord) -> v1::LogRecord {
     v1::LogRecord {
         index: answer.index.0,
@@ -93,6 +107,8 @@ pub fn log_record(answer: LogRecord) -> v1::LogRecord {
     }
 }
 
+/// Makes the message: how the node is doing.
+#[must_use]
 pub fn status(answer: Status) -> v1::StatusResponse {
     v1::StatusResponse {
         version: answer.version,
@@ -114,6 +130,8 @@ pub fn status(answer: Status) -> v1::StatusResponse {
     }
 }
 
+/// Makes the message: what a verification found.
+#[must_use]
 pub fn verified(answer: VerifyReport) -> v1::VerifyResponse {
     v1::VerifyResponse {
         index: answer.index.0,

@@ -6,6 +6,7 @@
 //! continue the chain. Invariant: opening a log twice leaves the same entries as opening it once.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -75,6 +76,21 @@ pub enum Notice {
         /// Its name.
         name: String,
     },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TornTail { segment, offset, lsn, reason } => write!(
+                f,
+                "a write that was never acknowledged was cut off: segment {segment} ends at {offset}, \
+                 position {lsn}: {reason}"
+            ),
+            Self::WatermarkSlotDamaged => f.write_str("a slot of the watermark is damaged"),
+            Self::LeftoverSegment { name } => write!(f, "purged segment {name} was there again"),
+            Self::UnknownFile { name } => write!(f, "{name} is no file of the log, left alone"),
+        }
+    }
 }
 
 /// An opened log, in parts.

@@ -26,14 +26,20 @@ pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Fa
     let address = server.address();
     announce(&address.to_string())?;
     tracing::info!(%address, directory = %directory.display(), "serving");
+    let watched = node.clone();
     let shutdown = async move {
-        let name = tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-        };
-        tracing::info!(signal = name, "shutting down");
+        tokio::select! {
+            _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "shutting down"),
+            _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "shutting down"),
+            // It acknowledges nothing any more: the process ends, and its next start recovers.
+            fault = watched.stopped() => {
+                let fault = fault.as_ref().map(|error| error.to_string());
+                tracing::error!(fault, "the node stopped by itself");
+            }
+        }
     };
     let served = server.run(node.clone(), shutdown).await;
+    // Tells the fault, if there was one.
     let closed = node.shutdown().await;
     served?;
     closed?;

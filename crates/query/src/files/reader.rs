@@ -55,18 +55,18 @@ impl std::fmt::Debug for Footers {
 
 /// Makes the readers of one scan.
 #[derive(Debug)]
-pub(crate) struct Factory {
+pub(crate) struct FooterReaders {
     store: Arc<dyn ObjectStore>,
     footers: Arc<Footers>,
 }
 
-impl Factory {
+impl FooterReaders {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, footers: Arc<Footers>) -> Self {
         Self { store, footers }
     }
 }
 
-impl ParquetFileReaderFactory for Factory {
+impl ParquetFileReaderFactory for FooterReaders {
     fn create_reader(
         &self,
         partition: usize,

@@ -1,0 +1,6 @@
+//! A whole node through its public interfaces: the library and the port.
+
+mod bad_input;
+mod museum;
+mod server;
+mod support;
