@@ -24,6 +24,9 @@ const CONSUMERS_NAMED: usize = 3;
 const MERGE_SHARE: usize = 16;
 /// The most that a sort sets aside for its merge.
 const MERGE_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Memory of a query for each part of its plan that runs at once: with less, the parts together hold what the
+/// operator that joins them needs, and the query fails where fewer parts would have spilled.
+const PARTITION_BYTES: usize = 64 * 1024 * 1024;
 /// Rows of a batch between operators.
 const BATCH_ROWS: usize = 8_192;
 
@@ -73,6 +76,8 @@ impl SharedSession {
         // Set aside for merging spilled runs; the default alone would fill a small query's memory.
         let merge_bytes = (memory_bytes / MERGE_SHARE).min(MERGE_BYTES_MAX);
         config.options_mut().execution.sort_spill_reservation_bytes = merge_bytes;
+        let partitions = config.target_partitions().min(memory_bytes / PARTITION_BYTES).max(1);
+        let config = config.with_target_partitions(partitions);
         let state = SessionStateBuilder::new_from_existing(self.template.clone())
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))

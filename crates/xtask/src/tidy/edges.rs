@@ -23,7 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("parquet", &["stdx"]),
     ("materialize", &["stdx", "types", "state-machine", "storage", "rows", "parquet"]),
     ("query", &["stdx", "types", "state-machine", "storage", "rows", "parquet", "materialize"]),
-    ("ingest", &["types", "rows"]),
+    ("ingest", &["stdx", "types", "rows"]),
     (
         "engine",
         &[
@@ -54,7 +54,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("datafusion", &["query"]),
     ("tonic", &["codegen", "proto", "server", "cli", "integration"]),
     ("openraft", &["raft", "engine"]),
-    ("parquet", &["parquet", "ingest"]),
+    ("parquet", &["parquet", "ingest", "cli"]),
     // The state machine derives the encoding of its records; only `types::codec` frames and decodes.
     ("bincode", &["types", "state-machine"]),
 ];
@@ -126,7 +126,7 @@ mod tests {
         caught("alluvium-engine", "rocksdb", &["`rocksdb` belongs to metastore"]);
         caught("alluvium-engine", "datafusion", &["belongs to query"]);
         caught("alluvium-query", "datafusion-common", &[]);
-        caught("alluvium-engine", "tonic-health", &["`tonic` belongs to proto, server, cli"]);
+        caught("alluvium-engine", "tonic-health", &["`tonic` belongs to codegen, proto, server, cli"]);
         caught("alluvium-wal", "openraft", &["belongs to raft, engine"]);
         caught("alluvium-raft", "openraft", &[]);
     }

@@ -108,13 +108,13 @@ async fn a_query_over_its_memory_limit_names_the_limit() {
 #[tokio::test]
 async fn a_sort_over_its_memory_limit_spills() {
     let lake = Lake::new();
-    let request = QueryRequest { memory_bytes: Some(24 << 20), ..QueryRequest::at(lake.at) };
-    let sql = "SELECT value, md5(CAST(value AS VARCHAR)) m FROM generate_series(1, 300000) \
+    let request = QueryRequest { memory_bytes: Some(32 << 20), ..QueryRequest::at(lake.at) };
+    let sql = "SELECT value, md5(CAST(value AS VARCHAR)) m FROM generate_series(1, 1000000) \
                ORDER BY m";
     let stream = lake.engine.run(sql, request).await.expect("plans");
     let rows: usize =
         stream.collect().await.expect("spills").iter().map(RecordBatch::num_rows).sum();
-    assert_eq!(rows, 300_000);
+    assert_eq!(rows, 1_000_000);
 }
 
 #[tokio::test]
