@@ -133,8 +133,13 @@ impl Node {
     fn start_tasks(&self, mut effects: mpsc::Receiver<Vec<Effect>>) {
         let spawner = &self.parts.tasks;
         let jobs = Arc::clone(&self.parts.jobs);
+        let mut shutdown = self.parts.shutdown.subscribe();
         let forward = async move {
-            while effects.recv().await.is_some() {
+            // Ends by the signal: the sender lives as long as consensus, which ends after the tasks.
+            while let Some(_effects) = tokio::select! {
+                effects = effects.recv() => effects,
+                _ = shutdown.wait_for(|shutdown| *shutdown) => None,
+            } {
                 jobs.wake();
             }
         };
