@@ -5,7 +5,8 @@
  *   count          nothing; at exit the number of calls is written to ALLUVIUM_FAULT_COUNT
  *   kill:N         SIGKILL; N = 2k before call k is made, N = 2k+1 after it
  *   sync-error:K   the K-th sync (from zero) fails with EIO, later ones "succeed": what Linux does
- *   full           calls that need space fail with ENOSPC while the file ALLUVIUM_FAULT_CONTROL exists
+ *   full           while the file ALLUVIUM_FAULT_CONTROL exists, calls that need space fail with ENOSPC and
+ *                  statvfs finds none; a write into space that a file has already is no such call
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -79,17 +81,35 @@ static void after(long number) {
     if (number >= 0 && kill_at == 2 * number + 1) die();
 }
 
-static int no_space(int is_watched) {
-    if (!full || !is_watched || !control || access(control, F_OK)) return 0;
+static int is_full(int is_watched);
+static int no_space(int needs_space) {
+    if (!is_full(needs_space)) return 0;
     errno = ENOSPC;
     return 1;
+}
+
+static int is_full(int is_watched) {
+    return full && is_watched && control && !access(control, F_OK);
+}
+
+/* Whether a write up to `to` (or an append, for -1) needs space that the file does not have. */
+static int grows(int fd, off_t to) {
+    struct stat status;
+    if (fstat(fd, &status)) return 0;
+    if (to < 0) return 1;
+    return to > status.st_size || to > (off_t)status.st_blocks * 512;
+}
+
+static off_t end_of(off_t from, const struct iovec *v, int n) {
+    for (int i = 0; i < n; i++) from += v[i].iov_len;
+    return from;
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 #define BY_FD(type, name, space, params, ...)                                  \
     type name params {                                                         \
         int seen = watched(fd);                                                \
-        if ((space) && no_space(seen)) return -1;                              \
+        if (no_space(seen && (space))) return -1;                              \
         long number = before(seen);                                            \
         type result = REAL(name)(__VA_ARGS__);                                 \
         after(number);                                                         \
@@ -105,14 +125,14 @@ static int no_space(int is_watched) {
         return result;                                                         \
     }
 
-BY_FD(ssize_t, write, 1, (int fd, const void *b, size_t n), fd, b, n)
-BY_FD(ssize_t, pwrite, 1, (int fd, const void *b, size_t n, off_t o), fd, b, n, o)
-BY_FD(ssize_t, pwrite64, 1, (int fd, const void *b, size_t n, off64_t o), fd, b, n, o)
-BY_FD(ssize_t, writev, 1, (int fd, const struct iovec *v, int n), fd, v, n)
-BY_FD(ssize_t, pwritev, 1, (int fd, const struct iovec *v, int n, off_t o), fd, v, n, o)
-BY_FD(ssize_t, pwritev64, 1, (int fd, const struct iovec *v, int n, off64_t o), fd, v, n, o)
-BY_FD(int, ftruncate, 1, (int fd, off_t n), fd, n)
-BY_FD(int, ftruncate64, 1, (int fd, off64_t n), fd, n)
+BY_FD(ssize_t, write, grows(fd, -1), (int fd, const void *b, size_t n), fd, b, n)
+BY_FD(ssize_t, pwrite, grows(fd, o + n), (int fd, const void *b, size_t n, off_t o), fd, b, n, o)
+BY_FD(ssize_t, pwrite64, grows(fd, o + n), (int fd, const void *b, size_t n, off64_t o), fd, b, n, o)
+BY_FD(ssize_t, writev, grows(fd, -1), (int fd, const struct iovec *v, int n), fd, v, n)
+BY_FD(ssize_t, pwritev, grows(fd, end_of(o, v, n)), (int fd, const struct iovec *v, int n, off_t o), fd, v, n, o)
+BY_FD(ssize_t, pwritev64, grows(fd, end_of(o, v, n)), (int fd, const struct iovec *v, int n, off64_t o), fd, v, n, o)
+BY_FD(int, ftruncate, grows(fd, n), (int fd, off_t n), fd, n)
+BY_FD(int, ftruncate64, grows(fd, n), (int fd, off64_t n), fd, n)
 BY_FD(int, fallocate, 1, (int fd, int m, off_t o, off_t n), fd, m, o, n)
 BY_FD(int, fallocate64, 1, (int fd, int m, off64_t o, off64_t n), fd, m, o, n)
 
@@ -158,3 +178,13 @@ OPEN(open, (const char *path, int flags, ...), path, flags, mode)
 OPEN(open64, (const char *path, int flags, ...), path, flags, mode)
 OPEN(openat, (int at, const char *path, int flags, ...), at, path, flags, mode)
 OPEN(openat64, (int at, const char *path, int flags, ...), at, path, flags, mode)
+
+#define STATVFS(name)                                                          \
+    int name(const char *path, struct name *status) {                          \
+        int result = REAL_STATVFS(name)(path, status);                         \
+        if (!result && is_full(watched_path(path))) status->f_bavail = 0;      \
+        return result;                                                         \
+    }
+#define REAL_STATVFS(name) ((int (*)(const char *, struct name *))dlsym(RTLD_NEXT, #name))
+STATVFS(statvfs)
+STATVFS(statvfs64)

@@ -22,7 +22,8 @@ pub fn digest_of_log(dir: &Path, owner: Owner, upto: LogIndex) -> Result<StateDi
     let stream = StreamId(0);
     let first = wal.state(stream)?.first_index.context("the log has no entry")?;
     ensure!(first <= 1, "the log begins at {first}: it cannot be replayed from zero");
-    for index in first..=upto.0 {
+    // Entry zero is the cluster's first membership: it changes no state.
+    for index in 1..=upto.0 {
         let record = wal.reader().read_record(stream, index)?;
         let entry = Entry::parse(record.payload)?;
         let id = AppliedEntry { term: 1, leader: NodeId(1), index: LogIndex(index) };

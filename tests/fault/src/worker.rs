@@ -6,7 +6,6 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use alluvium_engine::{Caller, Config, Error, Node, RegisterOptions, SqlOptions, TombstoneKeys};
-use alluvium_types::Rejection;
 use anyhow::{Context as _, Result};
 use arrow::array::{AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -97,10 +96,10 @@ pub async fn register(node: &Node) -> Result<(), Error> {
 /// Performs one operation.
 ///
 /// # Errors
-/// As the node's methods; a compaction of nothing is no error.
+/// As the node's methods.
 pub async fn perform(node: &Node, operation: &Operation) -> Result<(), Error> {
     let caller = Caller::named("worker");
-    let done = match operation {
+    match operation {
         Operation::Append { first, rows } => {
             let batch = plain_batch(*first..first + rows);
             node.append(&caller, PLAIN, vec![batch]).await.map(drop)
@@ -118,10 +117,6 @@ pub async fn perform(node: &Node, operation: &Operation) -> Result<(), Error> {
         Operation::Seal(name) => node.seal(&caller, name).await.map(drop),
         Operation::Compact(name) => node.compact(&caller, name).await.map(drop),
         Operation::Expire(name) => node.expire(&caller, name, None).await.map(drop),
-    };
-    match done {
-        Err(Error::Rejected(Rejection::NothingToCompact)) => Ok(()),
-        other => other,
     }
 }
 

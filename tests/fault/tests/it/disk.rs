@@ -1,10 +1,13 @@
 //! Disks that fail: a sync that errors once and then lies, and a disk without space.
 
 use std::process::Stdio;
+use std::time::Duration;
 
-use alluvium_fault::model::{Model, operations};
+use alluvium_engine::Node;
+use alluvium_fault::model::{Model, Operation, operations};
 use alluvium_fault::worker::{open, perform, register, visible};
 use alluvium_fault::{Fault, run_worker, shim};
+use alluvium_types::ErrorKind;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_alluvium-fault-worker");
 const OPERATIONS: usize = 24;
@@ -66,19 +69,48 @@ async fn full_disk_inside(dir: &std::path::Path) {
         model.apply(operation);
     }
     std::fs::File::create(shim::control_file(dir)).expect("the disk fills up");
-    let mut refused = 0;
+    probe_until(&node, &mut model, |done| done == Err(ErrorKind::StorageFull)).await;
     for operation in &operations[6..] {
-        match perform(&node, operation).await {
-            Ok(()) => model.apply(operation),
-            Err(_) => refused += 1,
-        }
+        let refused = perform(&node, operation).await.expect_err("there is no space");
+        assert_eq!(refused.kind(), ErrorKind::StorageFull, "{operation:?}: {refused}");
     }
-    assert!(refused > 0, "a full disk refused nothing");
+    // Reading needs no space.
+    assert_eq!(visible(&node).await.expect("reads"), sorted(&model));
     std::fs::remove_file(shim::control_file(dir)).expect("there is space again");
+    probe_until(&node, &mut model, |done| done.is_ok()).await;
+    for operation in &operations[6..] {
+        perform(&node, operation).await.expect("the same process goes on");
+        model.apply(operation);
+    }
+    assert_eq!(visible(&node).await.expect("reads"), sorted(&model));
+    node.shutdown().await.expect("stops");
+}
+
+/// Appends a row at a time until the outcome is the one that is waited for: a node measures its disk from time to
+/// time, and what it accepts before it has measured must be kept.
+async fn probe_until(
+    node: &Node,
+    model: &mut Model,
+    is_it: impl Fn(Result<(), ErrorKind>) -> bool,
+) {
+    for first in 1_000_000.. {
+        let probe = Operation::Append { first: first + model.plain.len() as i64, rows: 1 };
+        let done = perform(node, &probe).await.map_err(|error| error.kind());
+        if done.is_ok() {
+            model.apply(&probe);
+        }
+        if is_it(done) {
+            return;
+        }
+        assert!(matches!(done, Ok(()) | Err(ErrorKind::StorageFull)), "{done:?}");
+        assert!(first < 1_000_600, "a minute has passed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn sorted(model: &Model) -> Model {
+    let mut model = model.clone();
     model.plain.sort_unstable();
     model.keyed.sort_unstable();
-    assert_eq!(visible(&node).await.expect("reads"), model);
-    let probe = alluvium_fault::Operation::Append { first: 1_000_000, rows: 3 };
-    perform(&node, &probe).await.expect("the same process writes again");
-    node.shutdown().await.expect("stops");
+    model
 }

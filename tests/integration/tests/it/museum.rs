@@ -44,7 +44,7 @@ async fn museum_m04_a_tombstone_beside_a_compaction_is_not_lost() {
     assert_eq!(left, []);
     // And folding it into the next generation changes nothing that is visible.
     let before = lake.rows().await;
-    lake.node.compact(&caller(), "t").await.expect("there is a tombstone to fold");
+    lake.node.compact(&caller(), "t").await.expect("what is left to fold is folded");
     assert_eq!(lake.rows().await, before);
 }
 
