@@ -92,12 +92,18 @@ static int is_full(int is_watched) {
     return full && is_watched && control && !access(control, F_OK);
 }
 
-/* Whether a write up to `to` (or an append, for -1) needs space that the file does not have. */
+/* Whether a write up to `to` needs space that the file does not have. */
 static int grows(int fd, off_t to) {
     struct stat status;
     if (fstat(fd, &status)) return 0;
-    if (to < 0) return 1;
     return to > status.st_size || to > (off_t)status.st_blocks * 512;
+}
+
+/* Where a write without a position begins. */
+static off_t position(int fd) {
+    struct stat status;
+    int appends = fcntl(fd, F_GETFL) & O_APPEND;
+    return appends && !fstat(fd, &status) ? status.st_size : lseek(fd, 0, SEEK_CUR);
 }
 
 static off_t end_of(off_t from, const struct iovec *v, int n) {
@@ -125,10 +131,10 @@ static off_t end_of(off_t from, const struct iovec *v, int n) {
         return result;                                                         \
     }
 
-BY_FD(ssize_t, write, grows(fd, -1), (int fd, const void *b, size_t n), fd, b, n)
+BY_FD(ssize_t, write, grows(fd, position(fd) + n), (int fd, const void *b, size_t n), fd, b, n)
 BY_FD(ssize_t, pwrite, grows(fd, o + n), (int fd, const void *b, size_t n, off_t o), fd, b, n, o)
 BY_FD(ssize_t, pwrite64, grows(fd, o + n), (int fd, const void *b, size_t n, off64_t o), fd, b, n, o)
-BY_FD(ssize_t, writev, grows(fd, -1), (int fd, const struct iovec *v, int n), fd, v, n)
+BY_FD(ssize_t, writev, grows(fd, end_of(position(fd), v, n)), (int fd, const struct iovec *v, int n), fd, v, n)
 BY_FD(ssize_t, pwritev, grows(fd, end_of(o, v, n)), (int fd, const struct iovec *v, int n, off_t o), fd, v, n, o)
 BY_FD(ssize_t, pwritev64, grows(fd, end_of(o, v, n)), (int fd, const struct iovec *v, int n, off64_t o), fd, v, n, o)
 BY_FD(int, ftruncate, grows(fd, n), (int fd, off_t n), fd, n)

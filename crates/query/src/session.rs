@@ -3,9 +3,11 @@
 //! Must not: let a statement register, set or write anything. Invariant: building one costs the same however
 //! many datasets there are.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::cache::cache_manager::{CacheManager, CacheManagerConfig};
 use datafusion::execution::context::SessionState;
@@ -88,8 +90,21 @@ impl SharedSession {
 
     /// Each query has its own: its spill files go with it.
     fn disk(&self) -> Result<DiskManager, Error> {
-        let mode = DiskManagerMode::Directories(vec![self.spill_dir.clone()]);
-        let built = DiskManagerBuilder::default().with_mode(mode).build();
+        let build = |mode| DiskManagerBuilder::default().with_mode(mode).build();
+        let built = match build(DiskManagerMode::Directories(vec![self.spill_dir.clone()])) {
+            // A full disk takes no spill files, but most queries make none.
+            Err(error) if is_full(&error) => build(DiskManagerMode::Disabled),
+            built => built,
+        };
         built.map_err(|source| Error::Setup { source: Arc::new(source) })
+    }
+}
+
+fn is_full(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::IoError(error) => {
+            matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        }
+        _ => false,
     }
 }

@@ -95,14 +95,16 @@ async fn probe_until(
 ) {
     for first in 1_000_000.. {
         let probe = Operation::Append { first: first + model.plain.len() as i64, rows: 1 };
-        let done = perform(node, &probe).await.map_err(|error| error.kind());
+        let done = perform(node, &probe).await;
+        let text = format!("{done:?}");
+        let done = done.map_err(|error| error.kind());
         if done.is_ok() {
             model.apply(&probe);
         }
         if is_it(done) {
             return;
         }
-        assert!(matches!(done, Ok(()) | Err(ErrorKind::StorageFull)), "{done:?}");
+        assert!(matches!(done, Ok(()) | Err(ErrorKind::StorageFull)), "{text}");
         assert!(first < 1_000_600, "a minute has passed");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
