@@ -200,10 +200,8 @@ mod tests {
             bad[at] ^= 1;
             durable::write(&path, &bad).expect("write");
             let error = open(root.path(), 1).expect_err("damaged");
-            let found = matches!(
-                error,
-                Error::DamagedIdentity { .. } | Error::NewerDirectory { .. }
-            );
+            let found =
+                matches!(error, Error::DamagedIdentity { .. } | Error::NewerDirectory { .. });
             assert!(found, "byte {at}: {error}");
         }
     }

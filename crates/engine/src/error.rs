@@ -216,9 +216,9 @@ impl Error {
             Self::Rejected(Rejection::ExpectedIndex { .. }) => {
                 Some("read the dataset again, then decide".to_owned())
             }
-            Self::DirectoryLocked { .. } => Some(
-                "a running server has it: connect to that server, or stop it first".to_owned(),
-            ),
+            Self::DirectoryLocked { .. } => {
+                Some("a running server has it: connect to that server, or stop it first".to_owned())
+            }
             Self::Backlog { .. } => {
                 Some("look at the job errors of `alluvium status`; rows are safe".to_owned())
             }

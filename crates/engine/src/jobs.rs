@@ -69,9 +69,11 @@ impl Jobs {
     fn failed(&self, dataset: DatasetKey, file: FileId, error: &Error) {
         let reason = error_chain(error);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let failure = failures
-            .entry((dataset, file))
-            .or_insert_with(|| Failure { reason: String::new(), kind: error.kind(), tries: 0 });
+        let failure = failures.entry((dataset, file)).or_insert_with(|| Failure {
+            reason: String::new(),
+            kind: error.kind(),
+            tries: 0,
+        });
         failure.tries += 1;
         failure.kind = error.kind();
         if failure.reason != reason {

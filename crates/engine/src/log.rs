@@ -6,8 +6,8 @@ use alluvium_materialize::{LogError, LogSource};
 use alluvium_query::{SharedError, SystemSource};
 use alluvium_raft::RaftNode;
 use alluvium_types::{
-    AttestOutcome, Command, Entry, EntryKind, Envelope, LogIndex, RowSource, StageContent,
-    Term, TombstoneSource,
+    AttestOutcome, Command, Entry, EntryKind, Envelope, LogIndex, RowSource, StageContent, Term,
+    TombstoneSource,
 };
 
 use crate::node::Node;
@@ -38,11 +38,7 @@ impl Node {
     ///
     /// # Errors
     /// When an entry is purged or damaged.
-    pub async fn log(
-        &self,
-        from: Option<LogIndex>,
-        limit: usize,
-    ) -> Result<Vec<LogRecord>, Error> {
+    pub async fn log(&self, from: Option<LogIndex>, limit: usize) -> Result<Vec<LogRecord>, Error> {
         let limit = limit.min(LOG_RECORDS_MAX);
         let bounds = self.raft().log_bounds()?;
         let Some(first) = bounds.first else { return Ok(Vec::new()) };
@@ -94,9 +90,12 @@ fn describe(index: LogIndex, bytes: u64, envelope: &Envelope, entry: &Entry) -> 
 }
 
 fn rows_in(command: &Command, entry: &Entry) -> Option<u64> {
-    let keys = || entry.body().get(..4).map(|four| {
-        u64::from(u32::from_le_bytes(four.try_into().expect("four bytes")))
-    });
+    let keys = || {
+        entry
+            .body()
+            .get(..4)
+            .map(|four| u64::from(u32::from_le_bytes(four.try_into().expect("four bytes"))))
+    };
     match command {
         Command::Append(append) => rows_of(append.source),
         Command::Upsert(upsert) => rows_of(upsert.source),

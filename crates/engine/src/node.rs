@@ -144,7 +144,8 @@ impl Node {
             }
         };
         spawner.task("effects", forward.boxed());
-        spawner.background("jobs", jobs::run(self.clone(), self.parts.shutdown.subscribe()).boxed());
+        spawner
+            .background("jobs", jobs::run(self.clone(), self.parts.shutdown.subscribe()).boxed());
         let maintenance = maintain::run(self.clone(), self.parts.shutdown.subscribe());
         spawner.task("maintenance", maintenance.boxed());
     }

@@ -2,13 +2,13 @@
 //!
 //! Nothing here is durable and nothing here decides what is true: a refused write never entered the log.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::node::Node;
 use crate::Error;
+use crate::node::Node;
 
 /// Bytes of entries that may wait for their fsync at once.
 const IN_FLIGHT_BYTES_MAX: u32 = 64 * 1024 * 1024;

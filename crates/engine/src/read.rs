@@ -128,11 +128,7 @@ impl Node {
     ///
     /// # Errors
     /// When it does not exist at that index, or the index cannot be read.
-    pub async fn dataset(
-        &self,
-        name: &str,
-        as_of: Option<LogIndex>,
-    ) -> Result<DatasetInfo, Error> {
+    pub async fn dataset(&self, name: &str, as_of: Option<LogIndex>) -> Result<DatasetInfo, Error> {
         let parsed: DatasetName = name.parse()?;
         let newest = self.raft().read_index().await?;
         let at = self.readable(as_of, newest)?;
@@ -204,4 +200,3 @@ impl Node {
         })
     }
 }
-

@@ -30,7 +30,9 @@ impl Node {
             report.files += found.files;
             report.rows += found.rows;
             let name = &record.name;
-            report.damage.extend(found.damage.iter().map(|what| format!("{name}: {}", error_chain(what))));
+            report
+                .damage
+                .extend(found.damage.iter().map(|what| format!("{name}: {}", error_chain(what))));
         }
         Ok(report)
     }
@@ -64,9 +66,9 @@ impl Node {
         for index in first.0..=bounds.committed.0 {
             let raft = self.raft().clone();
             let read = blocking(move || raft.log_entry(LogIndex(index))).await;
-            let decoded = read.map_err(Error::from).and_then(|entry| {
-                crate::log::decode(LogIndex(index), &entry)
-            });
+            let decoded = read
+                .map_err(Error::from)
+                .and_then(|entry| crate::log::decode(LogIndex(index), &entry));
             report.entries += 1;
             if let Err(error) = decoded {
                 report.damage.push(format!("log entry {index}: {}", error_chain(&error)));

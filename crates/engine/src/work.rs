@@ -7,12 +7,10 @@ use alluvium_materialize::FileContext;
 use alluvium_rows::KeyEncoder;
 use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{FileRecord, FileState};
-use alluvium_types::limits::{
-    COMPACT_INPUTS_MAX, COMPACT_ROWS_MAX, UPLOAD_PARTS_MAX,
-};
+use alluvium_types::limits::{COMPACT_INPUTS_MAX, COMPACT_ROWS_MAX, UPLOAD_PARTS_MAX};
 use alluvium_types::{
-    Command, Compact, DatasetKey, ErrorKind, FileId, KeyBlock, LogIndex, Outcome, Rejection, Seal, Stage,
-    StageContent, Tombstone, TombstoneSource,
+    Command, Compact, DatasetKey, ErrorKind, FileId, KeyBlock, LogIndex, Outcome, Rejection, Seal,
+    Stage, StageContent, Tombstone, TombstoneSource,
 };
 
 use xxhash_rust::xxh3::Xxh3;
@@ -324,9 +322,15 @@ impl Node {
     /// Returns what a job needs to know of a dataset.
     pub(crate) fn file_context(&self, dataset: DatasetKey) -> Result<FileContext, Error> {
         let record = catalog::dataset(self.view(), dataset, LogIndex::MAX)?;
-        let record = record.ok_or(Rejection::DatasetNotFound { dataset }).map_err(Error::Rejected)?;
+        let record =
+            record.ok_or(Rejection::DatasetNotFound { dataset }).map_err(Error::Rejected)?;
         let bucket = self.bucket(&record.bucket)?;
-        Ok(FileContext { dataset: record, bucket, view: self.shared_view(), log: self.log_source() })
+        Ok(FileContext {
+            dataset: record,
+            bucket,
+            view: self.shared_view(),
+            log: self.log_source(),
+        })
     }
 }
 
@@ -341,4 +345,3 @@ async fn wait_round(rounds: &mut tokio::sync::watch::Receiver<u64>) -> Result<()
         Ok(Ok(())) | Err(_) => Ok(()),
     }
 }
-

@@ -139,7 +139,8 @@ impl FileScan<'_> {
         let store = store.expect("a version is here because it has a file");
         let (dataset, scope) = (self.dataset, self.scope);
         let schema = TableSchema::from_file_schema(Arc::clone(&dataset.arrow_with_index));
-        let footers = reader::FooterReaders::new(Arc::clone(&store.store), Arc::clone(&scope.footers));
+        let footers =
+            reader::FooterReaders::new(Arc::clone(&store.store), Arc::clone(&scope.footers));
         let mut parquet = ParquetSource::new(schema)
             .with_parquet_file_reader_factory(Arc::new(footers))
             .with_enable_page_index(true)

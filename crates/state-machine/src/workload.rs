@@ -151,7 +151,8 @@ impl Workload {
         let (dataset, schema_version) = (record.dataset, record.schema_version);
         if part > 0 && self.prng.one_in(3) {
             self.upload = (upload + 1, 0);
-            let source = RowSource::Staged { upload: UploadId(upload), parts: part, content_hash: 0 };
+            let source =
+                RowSource::Staged { upload: UploadId(upload), parts: part, content_hash: 0 };
             return (Command::Append(Append { dataset, schema_version, source }), Bytes::new());
         }
         self.upload.1 += 1;

@@ -55,7 +55,12 @@ fn every_change_survives_the_way_there_and_back() {
 fn what_is_impossible_is_named() {
     let with = |kind| {
         let r#type = Some(v1::DataType { kind });
-        let column = v1::Column { id: 0, name: "x".to_owned(), r#type: r#type.map(Box::new), nullable: true };
+        let column = v1::Column {
+            id: 0,
+            name: "x".to_owned(),
+            r#type: r#type.map(Box::new),
+            nullable: true,
+        };
         fields_from(vec![column]).expect_err("impossible").to_string()
     };
     use v1::data_type::Kind;
@@ -83,7 +88,12 @@ fn a_type_nested_without_end_is_refused_before_the_stack_is() {
     for _ in 0..50 {
         let kind = Some(v1::data_type::Kind::List(Box::new(column)));
         let r#type = Some(v1::DataType { kind });
-        column = v1::Column { id: 0, name: "x".to_owned(), r#type: r#type.map(Box::new), nullable: true };
+        column = v1::Column {
+            id: 0,
+            name: "x".to_owned(),
+            r#type: r#type.map(Box::new),
+            nullable: true,
+        };
     }
     assert_eq!(fields_from(vec![column]), Err(Error::NestedTooDeep { limit: 8 }));
 }

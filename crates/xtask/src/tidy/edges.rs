@@ -126,7 +126,11 @@ mod tests {
         caught("alluvium-engine", "rocksdb", &["`rocksdb` belongs to metastore"]);
         caught("alluvium-engine", "datafusion", &["belongs to query"]);
         caught("alluvium-query", "datafusion-common", &[]);
-        caught("alluvium-engine", "tonic-health", &["`tonic` belongs to codegen, proto, server, cli"]);
+        caught(
+            "alluvium-engine",
+            "tonic-health",
+            &["`tonic` belongs to codegen, proto, server, cli"],
+        );
         caught("alluvium-wal", "openraft", &["belongs to raft, engine"]);
         caught("alluvium-raft", "openraft", &[]);
     }

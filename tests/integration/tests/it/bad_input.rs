@@ -61,7 +61,10 @@ async fn rows_of_another_schema_are_refused_and_nothing_is_appended() {
     let bad = [
         RecordBatch::try_new(Arc::new(reordered), vec![Arc::clone(&values), keys]),
         RecordBatch::try_new(Arc::new(null), vec![no_key, Arc::clone(&values)]),
-        RecordBatch::try_new(Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, false)])), vec![values]),
+        RecordBatch::try_new(
+            Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, false)])),
+            vec![values],
+        ),
     ];
     for batch in bad {
         let refused = lake.node.append(&caller(), "t", vec![batch.expect("a batch")]).await;
@@ -96,7 +99,8 @@ async fn an_append_larger_than_an_entry_becomes_visible_at_one_index() {
     let lake = Lake::keyed().await;
     let text = "y".repeat(1024);
     let rows: Vec<_> = (0..40_000).map(|value| (text.as_str(), value)).collect();
-    let written = lake.node.append(&caller(), "t", vec![batch(&rows)]).await.expect("several entries");
+    let written =
+        lake.node.append(&caller(), "t", vec![batch(&rows)]).await.expect("several entries");
     assert_eq!(written.count, 40_000);
     let before = LogIndex(written.index.0 - 1);
     let options = SqlOptions { as_of: Some(before), ..SqlOptions::default() };
@@ -110,17 +114,22 @@ async fn an_append_larger_than_an_entry_becomes_visible_at_one_index() {
 async fn tombstones_that_name_nothing_legal_are_refused() {
     let lake = Lake::keyed().await;
     lake.append(&[("a", 1)]).await;
-    lake.node.register(&caller(), "u", schema(), RegisterOptions::keyed(&[])).await.expect("registers");
+    lake.node
+        .register(&caller(), "u", schema(), RegisterOptions::keyed(&[]))
+        .await
+        .expect("registers");
     let texts = |keys: &[&str]| {
         TombstoneKeys::Texts(vec![keys.iter().map(|&key| key.to_owned()).collect()])
     };
     let error = lake.node.tombstone(&caller(), "u", texts(&["a"])).await.expect_err("keyless");
     assert!(matches!(error, Error::Rejected(Rejection::Keyless)), "{error}");
-    let error = lake.node.tombstone(&caller(), "t", texts(&["a", "b"])).await.expect_err("two parts");
+    let error =
+        lake.node.tombstone(&caller(), "t", texts(&["a", "b"])).await.expect_err("two parts");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     let null: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>]));
     let field = Field::new("key", DataType::Utf8, true);
-    let null = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![null]).expect("a batch");
+    let null =
+        RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![null]).expect("a batch");
     let keys = TombstoneKeys::Batches(vec![null]);
     let error = lake.node.tombstone(&caller(), "t", keys).await.expect_err("NULL");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
@@ -136,7 +145,8 @@ async fn a_million_keys_at_once_are_hidden_together() {
     let keys: Vec<String> = (0..1_000_000).map(|n| format!("key-{n}")).collect();
     let array: ArrayRef = Arc::new(StringArray::from(keys));
     let field = Field::new("key", DataType::Utf8, false);
-    let keys = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![array]).expect("a batch");
+    let keys =
+        RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![array]).expect("a batch");
     let keys = TombstoneKeys::Batches(vec![keys]);
     let written = lake.node.tombstone(&caller(), "t", keys).await.expect("hides");
     assert_eq!(written.count, 1_000_000);
@@ -146,7 +156,8 @@ async fn a_million_keys_at_once_are_hidden_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upsert_that_repeats_a_key_names_both_rows() {
     let lake = Lake::keyed().await;
-    let error = lake.node.upsert(&caller(), "t", vec![batch(&[("a", 1), ("b", 2), ("a", 3)])]).await;
+    let error =
+        lake.node.upsert(&caller(), "t", vec![batch(&[("a", 1), ("b", 2), ("a", 3)])]).await;
     let error = error.expect_err("twice");
     assert!(error.to_string().contains("rows 0 and 2"), "{error}");
     assert_eq!(lake.rows().await, []);
@@ -174,14 +185,18 @@ async fn sql_that_is_wrong_or_asks_too_much_is_a_typed_error() {
         ("SELECT * FROM nope", ErrorKind::NotFound),
         ("DROP TABLE t", ErrorKind::InvalidArgument),
         ("COPY t TO '/tmp/x.parquet'", ErrorKind::InvalidArgument),
-        ("CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'", ErrorKind::InvalidArgument),
+        (
+            "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'",
+            ErrorKind::InvalidArgument,
+        ),
         ("INSERT INTO t VALUES ('b', 2)", ErrorKind::InvalidArgument),
         ("SET datafusion.execution.batch_size = 1", ErrorKind::InvalidArgument),
     ];
     for (text, kind) in cases {
         let asked = lake.node.sql(text, SqlOptions::default()).await;
         let error = asked.expect_err(text);
-        let fits = error.kind() == kind || (kind == ErrorKind::InvalidArgument && error.kind() == ErrorKind::NotFound);
+        let fits = error.kind() == kind
+            || (kind == ErrorKind::InvalidArgument && error.kind() == ErrorKind::NotFound);
         assert!(fits, "{text}: {:?} {error}", error.kind());
     }
     let options = SqlOptions { memory_bytes: Some(256 * 1024), ..SqlOptions::default() };

@@ -91,10 +91,13 @@ async fn museum_m12_a_key_inserted_again_survives_later_compactions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn museum_m13_a_thousand_identical_registers_are_one_dataset() {
     let lake = Lake::new().await;
-    let registers = (0..1_000).map(|_| {
-        let node = lake.node.clone();
-        async move { node.register(&caller(), "t", schema(), RegisterOptions::keyed(&["key"])).await }
-    });
+    let registers =
+        (0..1_000).map(|_| {
+            let node = lake.node.clone();
+            async move {
+                node.register(&caller(), "t", schema(), RegisterOptions::keyed(&["key"])).await
+            }
+        });
     let answers = futures::future::join_all(registers).await;
     let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("registers")).collect();
     assert_eq!(answers.iter().filter(|answer| !answer.existing).count(), 1);
@@ -112,7 +115,8 @@ async fn museum_m15_a_conflicting_register_leaves_every_byte_untouched() {
     };
     let (before, rows) = (bytes(&lake), lake.rows().await);
     let other = Arc::new(Schema::new(vec![Field::new("key", DataType::Int64, false)]));
-    let conflict = lake.node.register(&caller(), "t", other, RegisterOptions::keyed(&["key"])).await;
+    let conflict =
+        lake.node.register(&caller(), "t", other, RegisterOptions::keyed(&["key"])).await;
     let error = conflict.expect_err("another schema");
     assert!(matches!(error, Error::Rejected(Rejection::SchemaConflict { .. })), "{error}");
     assert_eq!(error.kind(), ErrorKind::Conflict);
@@ -125,7 +129,10 @@ async fn museum_m16_a_dataset_with_a_lost_file_is_an_error_that_names_it_and_the
     lake.append(&[("a", 1)]).await;
     lake.node.seal(&caller(), "t").await.expect("seals");
     let files = data_files(&lake.dir());
-    lake.node.register(&caller(), "u", schema(), RegisterOptions::keyed(&[])).await.expect("registers");
+    lake.node
+        .register(&caller(), "u", schema(), RegisterOptions::keyed(&[]))
+        .await
+        .expect("registers");
     lake.node.append(&caller(), "u", vec![batch(&[("x", 9)])]).await.expect("appends");
     lake.node.seal(&caller(), "u").await.expect("seals");
     std::fs::remove_file(&files[0]).expect("the file of t goes");
@@ -159,7 +166,10 @@ async fn museum_m18_drop_and_register_again_meets_no_old_row_file_or_count() {
     lake.node.drop_dataset(&caller(), "t").await.expect("drops");
     let error = lake.rows_as_of(None).await.expect_err("dropped");
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-    lake.node.register(&caller(), "t", schema(), RegisterOptions::keyed(&["key"])).await.expect("again");
+    lake.node
+        .register(&caller(), "t", schema(), RegisterOptions::keyed(&["key"]))
+        .await
+        .expect("again");
     let second = lake.node.dataset("t", None).await.expect("there");
     assert_eq!(second.dataset.id, first.id);
     assert!(second.dataset.incarnation > first.incarnation);
@@ -224,7 +234,10 @@ async fn museum_m39_a_sweep_takes_only_what_nothing_refers_to() {
 async fn museum_m41_names_with_case_dots_and_unicode_resolve_alike_everywhere() {
     let lake = Lake::new().await;
     for name in ["Mixed", "with.dot", "größe", "航班", "under_score"] {
-        lake.node.register(&caller(), name, schema(), RegisterOptions::keyed(&[])).await.expect(name);
+        lake.node
+            .register(&caller(), name, schema(), RegisterOptions::keyed(&[]))
+            .await
+            .expect(name);
         lake.node.append(&caller(), name, vec![batch(&[("a", 1)])]).await.expect(name);
         let count = lake.number(&format!("SELECT count(*) FROM \"{name}\"")).await.expect(name);
         assert_eq!(count, 1, "{name}");
@@ -258,7 +271,8 @@ async fn museum_m44_concurrent_upserts_of_one_key_leave_one_row() {
         async move { node.upsert(&caller(), "t", vec![batch(&[("a", value)])]).await }
     });
     let answers = futures::future::join_all(upserts).await;
-    let last = answers.into_iter().zip(0..).map(|(answer, value)| (answer.expect("upserts").index, value));
+    let last =
+        answers.into_iter().zip(0..).map(|(answer, value)| (answer.expect("upserts").index, value));
     let last = last.max().expect("64 answers").1;
     assert_eq!(lake.rows().await, expect(&[("a", last)]));
     lake.node.compact(&caller(), "t").await.expect("63 rows are hidden");

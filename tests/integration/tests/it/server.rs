@@ -55,7 +55,9 @@ fn rows(rows: &[(&str, i64)]) -> v1::append_request::Part {
     v1::append_request::Part::ArrowStream(arrow_stream(&batch(rows)))
 }
 
-fn messages(parts: Vec<v1::append_request::Part>) -> impl futures::Stream<Item = v1::AppendRequest> {
+fn messages(
+    parts: Vec<v1::append_request::Part>,
+) -> impl futures::Stream<Item = v1::AppendRequest> {
     stream::iter(parts).map(|part| v1::AppendRequest { part: Some(part) })
 }
 
@@ -167,7 +169,10 @@ async fn museum_m20_after_every_refusal_the_next_write_succeeds() {
             ("no rows", vec![target(None)]),
             ("no Arrow", vec![target(None), Part::ArrowStream(Bytes::from_static(b"not arrow"))]),
             ("cut off", vec![target(None), Part::ArrowStream(whole.slice(..whole.len() - 9))]),
-            ("good, then bad", vec![target(None), rows(&[("x", 1)]), Part::ArrowStream(Bytes::new())]),
+            (
+                "good, then bad",
+                vec![target(None), rows(&[("x", 1)]), Part::ArrowStream(Bytes::new())],
+            ),
         ];
         for (round, (what, parts)) in (1_i64..).zip(refused) {
             let status = client.append(messages(parts)).await.expect_err(what);
@@ -232,8 +237,7 @@ async fn a_condition_that_does_not_hold_changes_nothing() {
     let lake = Lake::keyed().await;
     with_server(&lake, async |mut client| {
         let name = "t".to_owned();
-        let caller =
-            Some(v1::Caller { expected_index: Some(999_999), ..v1::Caller::default() });
+        let caller = Some(v1::Caller { expected_index: Some(999_999), ..v1::Caller::default() });
         let request = v1::DatasetRequest { caller, name };
         let status = client.drop(request).await.expect_err("the condition does not hold");
         assert_eq!(status.code(), Code::FailedPrecondition);

@@ -65,7 +65,8 @@ impl Lake {
 
     /// Returns the rows of `t` as of an index, in order.
     pub(crate) async fn rows_as_of(&self, at: Option<u64>) -> Result<Vec<(String, i64)>, Error> {
-        let options = SqlOptions { as_of: at.map(alluvium_types::LogIndex), ..SqlOptions::default() };
+        let options =
+            SqlOptions { as_of: at.map(alluvium_types::LogIndex), ..SqlOptions::default() };
         let text = "SELECT key, value FROM t ORDER BY key, value";
         let batches = self.node.sql(text, options).await?.collect().await?;
         Ok(batches.iter().flat_map(pairs).collect())
