@@ -238,7 +238,7 @@ impl Decoding {
             Some(message) => decode(&mut self.decoder, message.arrow_stream).map(Some),
             None => {
                 self.is_over = true;
-                self.decoder.finish().map_err(|_| cut_off("the answer was cut off"))?;
+                self.decoder.finish().map_err(|_incomplete| cut_off("the answer was cut off"))?;
                 Ok(None)
             }
         }

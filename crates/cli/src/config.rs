@@ -92,7 +92,7 @@ pub(crate) fn load(flags: &Global) -> Result<Settings, Failure> {
         figment = figment.merge(Toml::file_exact(path));
     }
     figment = figment.merge(Env::prefixed("ALLUVIUM_").only(&KEYS));
-    let written: Written = figment.extract().map_err(|error| explain(error))?;
+    let written: Written = figment.extract().map_err(explain)?;
     settle(flags, written)
 }
 
@@ -123,7 +123,7 @@ impl Settings {
     /// Returns the address that `serve` listens on.
     pub(crate) fn listen(&self, flag: Option<&str>) -> Result<SocketAddr, Failure> {
         let text = flag.or(self.listen.as_deref()).unwrap_or(LISTEN_DEFAULT);
-        text.parse().map_err(|_| {
+        text.parse().map_err(|_not_one| {
             Failure::usage(format!("{text:?} is not an address to listen on"))
                 .with_hint(format!("an IP address and a port, such as {LISTEN_DEFAULT}"))
         })
@@ -160,18 +160,14 @@ fn explain(error: figment::Error) -> Failure {
         },
         None => "the configuration".to_owned(),
     };
-    match &error.kind {
-        Kind::UnknownField(key, known) => {
-            let failure = Failure::usage(format!("{place} has a key {key:?} that does not exist"));
-            match closest(key, known) {
-                Some(close) => failure.with_hint(format!("did you mean {close:?}?")),
-                None => failure.with_hint(format!("the keys are {}", known.join(", "))),
-            }
-        }
-        kind => {
-            let key = error.path.join(".");
-            Failure::usage(format!("{place} has a wrong value for {key:?}: {kind}"))
-        }
+    let Kind::UnknownField(key, known) = &error.kind else {
+        let (key, kind) = (error.path.join("."), &error.kind);
+        return Failure::usage(format!("{place} has a wrong value for {key:?}: {kind}"));
+    };
+    let failure = Failure::usage(format!("{place} has a key {key:?} that does not exist"));
+    match closest(key, known) {
+        Some(close) => failure.with_hint(format!("did you mean {close:?}?")),
+        None => failure.with_hint(format!("the keys are {}", known.join(", "))),
     }
 }
 
@@ -214,7 +210,7 @@ fn parse_bytes(text: &str) -> Result<usize, Failure> {
         "gb" => 1_000_000_000,
         _ => return Err(bad()),
     };
-    let number: usize = digits.parse().map_err(|_| bad())?;
+    let number: usize = digits.parse().map_err(|_not_one| bad())?;
     number.checked_mul(factor).filter(|bytes| 0 < *bytes).ok_or_else(bad)
 }
 
@@ -231,7 +227,7 @@ fn parse_duration(text: &str) -> Result<Duration, Failure> {
         "h" => 3_600_000,
         _ => return Err(bad()),
     };
-    let number: u64 = digits.parse().map_err(|_| bad())?;
+    let number: u64 = digits.parse().map_err(|_not_one| bad())?;
     let total = number.checked_mul(milliseconds).filter(|total| 0 < *total).ok_or_else(bad)?;
     Ok(Duration::from_millis(total))
 }

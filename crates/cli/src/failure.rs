@@ -98,13 +98,12 @@ impl Failure {
 
 impl From<alluvium_engine::Error> for Failure {
     fn from(error: alluvium_engine::Error) -> Self {
-        let hint = match &error {
-            alluvium_engine::Error::DirectoryLocked { .. } => Some(
-                "a running server has it: say --connect http://127.0.0.1:7171 (the address that it \
-                 printed) instead of --data-dir, or stop it"
-                    .to_owned(),
-            ),
-            _ => error.hint(),
+        let hint = if let alluvium_engine::Error::DirectoryLocked { .. } = &error {
+            let hint = "a running server has it: say --connect http://127.0.0.1:7171 (the address \
+                        that it printed) instead of --data-dir, or stop it";
+            Some(hint.to_owned())
+        } else {
+            error.hint()
         };
         Self::of_kind(error.kind(), failures::chain(&error), hint)
     }

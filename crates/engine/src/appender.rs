@@ -221,12 +221,10 @@ impl Appender {
             false => Command::Append(Append { dataset, schema_version, source }),
         };
         let response = self.node.propose(&self.caller, command, body).await?;
-        match response.outcome {
-            Outcome::Appended { rows } | Outcome::Upserted { rows } => {
-                Ok(Written { index: response.index, count: rows })
-            }
-            other => unreachable!("append answered {other:?}"),
-        }
+        let (Outcome::Appended { rows } | Outcome::Upserted { rows }) = response.outcome else {
+            unreachable!("append answered {:?}", response.outcome)
+        };
+        Ok(Written { index: response.index, count: rows })
     }
 }
 

@@ -28,7 +28,7 @@ pub enum Error {
     Materialize(#[from] alluvium_materialize::Error),
     /// A bucket could not be used.
     #[error(transparent)]
-    Storage(#[from] alluvium_storage::Error),
+    Storage(Box<alluvium_storage::Error>),
     /// The log could not be opened.
     #[error(transparent)]
     Wal(#[from] alluvium_wal::Error),
@@ -173,6 +173,12 @@ pub enum Error {
     },
 }
 
+impl From<alluvium_storage::Error> for Error {
+    fn from(error: alluvium_storage::Error) -> Self {
+        Self::Storage(Box::new(error))
+    }
+}
+
 impl Error {
     /// Returns the kind by which every protocol reports it.
     #[must_use]
@@ -205,37 +211,52 @@ impl Error {
 
     /// Returns what the caller can do, where that is not plain from the message.
     #[must_use]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most messages need no hint")]
     pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::DatasetNotFound { similar: Some(similar), .. } => {
-                Some(format!("a dataset named {similar:?} exists"))
-            }
-            Self::Rejected(Rejection::SchemaConflict { name, .. }) => {
-                Some(format!("compare with `alluvium dataset show {name}`"))
-            }
+        if let Self::DatasetNotFound { similar: Some(similar), .. } = self {
+            return Some(format!("a dataset named {similar:?} exists"));
+        }
+        if let Self::Rejected(Rejection::SchemaConflict { name, .. }) = self {
+            return Some(format!("compare with `alluvium dataset show {name}`"));
+        }
+        let fixed = match self {
             Self::Rejected(Rejection::ExpectedIndex { .. }) => {
-                Some("read the dataset again, then decide".to_owned())
+                "read the dataset again, then decide"
             }
             Self::DirectoryLocked { .. } => {
-                Some("a running server has it: connect to that server, or stop it first".to_owned())
+                "a running server has it: connect to that server, or stop it first"
             }
-            Self::Backlog { .. } => {
-                Some("look at the job errors of `alluvium status`; rows are safe".to_owned())
-            }
-            _ => None,
-        }
+            Self::Backlog { .. } => "look at the job errors of `alluvium status`; rows are safe",
+            _ => return None,
+        };
+        Some(fixed.to_owned())
     }
 }
 
 fn invalid_kind(error: &alluvium_types::Error) -> ErrorKind {
+    use alluvium_types::Error as Types;
     match error {
-        alluvium_types::Error::TooLarge { .. } | alluvium_types::Error::TooManyKeys { .. } => {
-            ErrorKind::ResourceExhausted
-        }
-        alluvium_types::Error::NewerFormat { .. } | alluvium_types::Error::Frame { .. } => {
-            ErrorKind::Corrupt
-        }
-        _ => ErrorKind::InvalidArgument,
+        Types::TooLarge { .. } | Types::TooManyKeys { .. } => ErrorKind::ResourceExhausted,
+        Types::NewerFormat { .. } | Types::Frame { .. } => ErrorKind::Corrupt,
+        Types::NameEmpty
+        | Types::NameTooLong { .. }
+        | Types::NameCharacter { .. }
+        | Types::NameReserved { .. }
+        | Types::SchemaEmpty
+        | Types::TooManyColumns { .. }
+        | Types::DuplicateColumn { .. }
+        | Types::ColumnName { .. }
+        | Types::ColumnReserved { .. }
+        | Types::NestedTooDeep { .. }
+        | Types::IllegalType { .. }
+        | Types::KeyMissing { .. }
+        | Types::KeyTwice { .. }
+        | Types::KeyNullable { .. }
+        | Types::KeyType { .. }
+        | Types::TooManyKeyColumns { .. }
+        | Types::KeyTooLong { .. }
+        | Types::DuplicateKey { .. }
+        | Types::KeyBlock { .. } => ErrorKind::InvalidArgument,
     }
 }
 
@@ -252,7 +273,7 @@ fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
         Raft::ReadLog { source } => wal_kind(source),
         Raft::ReadEntry { .. } => ErrorKind::Corrupt,
         Raft::OtherMembership | Raft::Config { .. } => ErrorKind::InvalidArgument,
-        _ => ErrorKind::Internal,
+        Raft::NotACommand | _ => ErrorKind::Internal,
     }
 }
 
@@ -264,8 +285,10 @@ fn wal_kind(error: &alluvium_wal::Error) -> ErrorKind {
         Wal::Foreign { .. } | Wal::NewerFormat { .. } => ErrorKind::InvalidArgument,
         Wal::TooLarge { .. } => ErrorKind::ResourceExhausted,
         Wal::NotFound { .. } => ErrorKind::OutOfRange,
-        damaged if damaged.is_corruption() => ErrorKind::Corrupt,
-        _ => ErrorKind::Internal,
+        Wal::Corrupt { .. } | Wal::CorruptWatermark | Wal::MissingSegment { .. } => {
+            ErrorKind::Corrupt
+        }
+        Wal::NotConsecutive { .. } | Wal::BelowPurged { .. } | _ => ErrorKind::Internal,
     }
 }
 
@@ -275,18 +298,26 @@ fn store_kind(error: &StoreError) -> ErrorKind {
             ErrorKind::Corrupt
         }
         StoreError::NewerFormat { .. } => ErrorKind::InvalidArgument,
-        _ => ErrorKind::Unavailable,
+        StoreError::Open { .. }
+        | StoreError::Commit { .. }
+        | StoreError::Flush { .. }
+        | StoreError::File { .. } => ErrorKind::Unavailable,
     }
 }
 
 fn storage_kind(error: &alluvium_storage::Error) -> ErrorKind {
     use alluvium_storage::Error as Storage;
-    match error {
-        Storage::Full { .. } => ErrorKind::StorageFull,
-        Storage::WrongBucket { .. } | Storage::SymbolicLink { .. } | Storage::Key { .. } => {
-            ErrorKind::InvalidArgument
-        }
-        damaged if damaged.is_corruption() => ErrorKind::Corrupt,
-        _ => ErrorKind::Unavailable,
+    if error.is_corruption() {
+        return ErrorKind::Corrupt;
+    }
+    let is_full = matches!(error, Storage::Full { .. });
+    let is_misused = matches!(
+        error,
+        Storage::WrongBucket { .. } | Storage::SymbolicLink { .. } | Storage::Key { .. }
+    );
+    match (is_full, is_misused) {
+        (true, _) => ErrorKind::StorageFull,
+        (false, true) => ErrorKind::InvalidArgument,
+        (false, false) => ErrorKind::Unavailable,
     }
 }

@@ -192,9 +192,11 @@ impl SystemSource for NodeLog {
 
 impl LogSource for NodeLog {
     fn entry(&self, index: LogIndex) -> Result<Entry, LogError> {
-        self.raft.log_entry(index).map_err(|error| match error {
-            alluvium_raft::Error::NotInLog { index } => LogError::Purged { index },
-            other => LogError::Read { index, source: Box::new(other) },
+        self.raft.log_entry(index).map_err(|error| {
+            if let alluvium_raft::Error::NotInLog { index } = error {
+                return LogError::Purged { index };
+            }
+            LogError::Read { index, source: Box::new(error) }
         })
     }
 }

@@ -99,10 +99,10 @@ impl Node {
         };
         let command = Command::Tombstone(Tombstone { dataset, source, predicate });
         let response = self.propose(caller, command, &body).await?;
-        match response.outcome {
-            Outcome::Tombstoned { keys } => Ok(Written { index: response.index, count: keys }),
-            other => unreachable!("tombstone answered {other:?}"),
-        }
+        let Outcome::Tombstoned { keys } = response.outcome else {
+            unreachable!("tombstone answered {:?}", response.outcome)
+        };
+        Ok(Written { index: response.index, count: keys })
     }
 
     async fn stage_keys(

@@ -37,10 +37,10 @@ impl Node {
         });
         let command = Command::OpenSession(OpenSession { ttl_ms });
         let response = self.propose(&Caller::named(actor), command, &[]).await?;
-        match response.outcome {
-            Outcome::SessionOpened { session } => Ok(session),
-            other => unreachable!("open_session answered {other:?}"),
-        }
+        let Outcome::SessionOpened { session } = response.outcome else {
+            unreachable!("open_session answered {:?}", response.outcome)
+        };
+        Ok(session)
     }
 
     /// Registers a dataset; the same name, schema and options again is the same dataset.
@@ -55,17 +55,17 @@ impl Node {
         options: RegisterOptions,
     ) -> Result<Registered, Error> {
         let name: DatasetName = name.parse()?;
+        refuse_nullable_keys(&schema, &options.key_columns)?;
         let schema = alluvium_rows::from_arrow(&schema, &options.key_columns)?;
         self.bucket(&options.bucket)?;
         let RegisterOptions { bucket, options, .. } = options;
         let command = Command::Register(Register { name, schema, bucket, options });
         let response = self.propose(caller, command, &[]).await?;
-        match response.outcome {
-            Outcome::Registered { dataset, schema_version, existing } => {
-                Ok(Registered { dataset, schema_version, existing, index: response.index })
-            }
-            other => unreachable!("register answered {other:?}"),
-        }
+        let index = response.index;
+        let Outcome::Registered { dataset, schema_version, existing } = response.outcome else {
+            unreachable!("register answered {:?}", response.outcome)
+        };
+        Ok(Registered { dataset, schema_version, existing, index })
     }
 
     /// Changes a dataset's columns: all steps or none.
@@ -191,10 +191,10 @@ impl Node {
         let entry = Entry::command(&envelope, body)?;
         let _room = self.reserve(entry.as_bytes().len()).await;
         let response = self.raft().propose(entry).await?;
-        match response.outcome {
-            Outcome::Rejected(rejection) => Err(Error::Rejected(rejection)),
-            _ => Ok(response),
+        if let Outcome::Rejected(rejection) = response.outcome {
+            return Err(Error::Rejected(rejection));
         }
+        Ok(response)
     }
 
     /// Finds a live dataset and its current schema at a linearizable index.
@@ -217,6 +217,18 @@ impl Node {
             .map(|record| record.name.as_str().to_owned())
             .find(|other| other.to_lowercase() == folded);
         Ok(Error::DatasetNotFound { name: name.to_owned(), similar })
+    }
+}
+
+/// Whoever says that a key may be NULL expects rows without one to be kept, and these could not be.
+fn refuse_nullable_keys(schema: &SchemaRef, key_columns: &[String]) -> Result<(), Error> {
+    let is_key = |name: &String| key_columns.contains(name);
+    match schema.fields().iter().find(|field| field.is_nullable() && is_key(field.name())) {
+        Some(field) => {
+            let name = field.name().clone();
+            Err(Error::Invalid(alluvium_types::Error::KeyNullable { name }))
+        }
+        None => Ok(()),
     }
 }
 

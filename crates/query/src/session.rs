@@ -101,10 +101,6 @@ impl SharedSession {
 }
 
 fn is_full(error: &DataFusionError) -> bool {
-    match error.find_root() {
-        DataFusionError::IoError(error) => {
-            matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-        }
-        _ => false,
-    }
+    let DataFusionError::IoError(error) = error.find_root() else { return false };
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

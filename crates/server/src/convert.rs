@@ -103,7 +103,8 @@ fn type_from(message: v1::DataType, depth: usize) -> Result<DataType, Error> {
     match message.kind.ok_or(missing("kind of a type"))? {
         Kind::Scalar(scalar) => scalar_from(scalar),
         Kind::FixedSizeBinary(width) => {
-            let width = u16::try_from(width).map_err(|_| impossible("fixed_size_binary", width))?;
+            let width = u16::try_from(width)
+                .map_err(|_out_of_range| impossible("fixed_size_binary", width))?;
             Ok(DataType::FixedSizeBinary(width))
         }
         Kind::Timestamp(timestamp) => {
@@ -111,8 +112,8 @@ fn type_from(message: v1::DataType, depth: usize) -> Result<DataType, Error> {
         }
         Kind::Decimal(v1::Decimal { precision, scale }) => {
             let bad = || impossible("decimal", format!("{precision}, {scale}"));
-            let precision = u8::try_from(precision).map_err(|_| bad())?;
-            Ok(DataType::Decimal128(precision, i8::try_from(scale).map_err(|_| bad())?))
+            let precision = u8::try_from(precision).map_err(|_out_of_range| bad())?;
+            Ok(DataType::Decimal128(precision, i8::try_from(scale).map_err(|_out_of_range| bad())?))
         }
         Kind::List(element) => Ok(DataType::List(Box::new(field_from(*element, depth + 1)?))),
         Kind::Structure(structure) => {
@@ -123,7 +124,8 @@ fn type_from(message: v1::DataType, depth: usize) -> Result<DataType, Error> {
 }
 
 fn scalar_from(scalar: i32) -> Result<DataType, Error> {
-    let known = v1::Scalar::try_from(scalar).map_err(|_| impossible("scalar", scalar))?;
+    let known =
+        v1::Scalar::try_from(scalar).map_err(|_out_of_range| impossible("scalar", scalar))?;
     Ok(match known {
         v1::Scalar::Unspecified => return Err(missing("scalar of a type")),
         v1::Scalar::Boolean => DataType::Boolean,
@@ -145,7 +147,7 @@ fn scalar_from(scalar: i32) -> Result<DataType, Error> {
 }
 
 fn unit_from(unit: i32) -> Result<TimeUnit, Error> {
-    match v1::TimeUnit::try_from(unit).map_err(|_| impossible("unit", unit))? {
+    match v1::TimeUnit::try_from(unit).map_err(|_out_of_range| impossible("unit", unit))? {
         v1::TimeUnit::Unspecified => Err(missing("unit of a timestamp")),
         v1::TimeUnit::Second => Ok(TimeUnit::Second),
         v1::TimeUnit::Millisecond => Ok(TimeUnit::Millisecond),

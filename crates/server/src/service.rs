@@ -124,7 +124,7 @@ impl Lake for Service {
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Answer<v1::WriteResponse> {
         let limit = deadline::of(request.metadata());
-        within(limit, streams::append(&self.node, request.into_inner())).await
+        Box::pin(within(limit, streams::append(&self.node, request.into_inner()))).await
     }
 
     async fn tombstone(
@@ -132,7 +132,7 @@ impl Lake for Service {
         request: Request<Streaming<v1::TombstoneRequest>>,
     ) -> Answer<v1::WriteResponse> {
         let limit = deadline::of(request.metadata());
-        within(limit, streams::tombstone(&self.node, request.into_inner())).await
+        Box::pin(within(limit, streams::tombstone(&self.node, request.into_inner()))).await
     }
 
     async fn seal(&self, request: Request<v1::DatasetRequest>) -> Answer<v1::SealResponse> {

@@ -78,17 +78,17 @@ pub(crate) fn fix() -> Result<()> {
     Ok(())
 }
 
+/// Runs the fault tests at every point: a kill before and after each call that changes a file.
+pub(crate) fn fault(args: &[String]) -> Result<()> {
+    let python = setup::test_tools()?;
+    // The whole workspace is built, so that nothing is built with other features; the profile selects.
+    let mut tests = child::cargo(&["nextest", "run", "--workspace", "--profile", "fault"])?;
+    tests.args(args);
+    child::run(tests.env("ALLUVIUM_PYTHON", python).env("ALLUVIUM_FAULT_POINTS", "all"))
+}
+
 /// Runs the benchmarks.
 pub(crate) fn bench(args: &[String]) -> Result<()> {
-    bench_crate(&[], args)
-}
-
-/// Runs the long fault runs.
-pub(crate) fn fault(args: &[String]) -> Result<()> {
-    bench_crate(&["fault"], args)
-}
-
-fn bench_crate(first: &[&str], args: &[String]) -> Result<()> {
     ensure!(child::root()?.join(BENCH).exists(), "there is no {BENCH}: nothing to run");
     let python = setup::bench_tools()?;
     for peer in BENCH_PEERS {
@@ -99,7 +99,7 @@ fn bench_crate(first: &[&str], args: &[String]) -> Result<()> {
     child::run(child::cargo(&["build", "--release"])?.args(packages))?;
     let mut command = Command::new(child::target_dir()?.join("release/alluvium-bench"));
     command.current_dir(child::root()?).env("ALLUVIUM_PYTHON", python);
-    child::run(command.args(first).args(args))
+    child::run(command.args(args))
 }
 
 /// Regenerates the committed protobuf code.

@@ -34,7 +34,8 @@ pub(super) async fn run(arguments: &Demo, settings: &Settings) -> Result<(), Fai
     let node = open_empty(&directory, settings).await?;
     story.step("open", &format!("an empty node in {}", directory.display()))?;
     let backend = Backend::Embedded(node);
-    let told = tell_of_deletion(&mut story, &backend, &directory, &arguments.sample).await;
+    let telling = tell_of_deletion(&mut story, &backend, &directory, &arguments.sample);
+    let told = Box::pin(telling).await;
     backend.close().await?;
     told?;
     let acknowledged = crash::kill_a_writer(&mut story, &directory)?;

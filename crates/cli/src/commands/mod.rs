@@ -21,7 +21,7 @@ use crate::failure::Failure;
 pub(crate) async fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments, settings).await,
-        Command::Demo(arguments) => demo::run(&arguments, settings).await,
+        Command::Demo(arguments) => Box::pin(demo::run(&arguments, settings)).await,
         Command::DemoWriter => demo::write_until_killed(settings).await,
         Command::Version => observe::version(settings.output),
         Command::Dataset(command) => {
@@ -47,7 +47,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<(), Fai
         | Command::Verify
         | Command::Status => {
             let backend = Backend::open(settings, Missing::Refuse).await?;
-            let done = run_open(command, &backend, settings).await;
+            let done = Box::pin(run_open(command, &backend, settings)).await;
             close(backend, done).await
         }
     }
@@ -55,8 +55,8 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<(), Fai
 
 async fn run_open(command: Command, backend: &Backend, settings: &Settings) -> Result<(), Failure> {
     match command {
-        Command::Append(load) => rows::load(&load, false, backend, settings).await,
-        Command::Upsert(load) => rows::load(&load, true, backend, settings).await,
+        Command::Append(load) => Box::pin(rows::load(&load, false, backend, settings)).await,
+        Command::Upsert(load) => Box::pin(rows::load(&load, true, backend, settings)).await,
         Command::Tombstone(tombstone) => rows::tombstone(&tombstone, backend, settings).await,
         Command::Seal(named) => maintain::seal(&named.name, backend, settings).await,
         Command::Compact(named) => maintain::compact(&named.name, backend, settings).await,

@@ -40,6 +40,8 @@ async fn illegal_schemas_are_refused() {
     refuse_schema(vec![], &[], invalid, "at least one column").await;
     refuse_schema(vec![int("a"), int("A")], &[], invalid, "twice").await;
     refuse_schema(vec![int("a")], &["b"], invalid, "not a column").await;
+    let nullable = Field::new("a", DataType::Int64, true);
+    refuse_schema(vec![nullable], &["a"], invalid, "nullable").await;
     let float = Field::new("a", DataType::Float64, false);
     refuse_schema(vec![float], &["a"], invalid, "exact equality").await;
     let interval = Field::new("a", DataType::Interval(IntervalUnit::DayTime), true);
@@ -134,7 +136,7 @@ async fn tombstones_that_name_nothing_legal_are_refused() {
     let error = lake.node.tombstone(&caller(), "t", keys).await.expect_err("NULL");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     // A key that no row has is no error: the tombstone says what must not be there.
-    assert_eq!(lake.tombstone(&["zzz"]).await > 0, true);
+    lake.tombstone(&["zzz"]).await;
     assert_eq!(lake.rows().await, expect(&[("a", 1)]));
 }
 
@@ -181,7 +183,7 @@ async fn sql_that_is_wrong_or_asks_too_much_is_a_typed_error() {
     lake.append(&[("a", 1)]).await;
     let cases = [
         ("SELEC 1", ErrorKind::InvalidArgument),
-        ("SELECT nope FROM t", ErrorKind::InvalidArgument),
+        ("SELECT nope FROM t", ErrorKind::NotFound),
         ("SELECT * FROM nope", ErrorKind::NotFound),
         ("DROP TABLE t", ErrorKind::InvalidArgument),
         ("COPY t TO '/tmp/x.parquet'", ErrorKind::InvalidArgument),
@@ -195,9 +197,7 @@ async fn sql_that_is_wrong_or_asks_too_much_is_a_typed_error() {
     for (text, kind) in cases {
         let asked = lake.node.sql(text, SqlOptions::default()).await;
         let error = asked.expect_err(text);
-        let fits = error.kind() == kind
-            || (kind == ErrorKind::InvalidArgument && error.kind() == ErrorKind::NotFound);
-        assert!(fits, "{text}: {:?} {error}", error.kind());
+        assert_eq!(error.kind(), kind, "{text}: {error}");
     }
     let options = SqlOptions { memory_bytes: Some(256 * 1024), ..SqlOptions::default() };
     let hungry = "SELECT a.value, count(*) FROM generate_series(1, 2000000) AS a(value) GROUP BY a.value ORDER BY 2";
@@ -205,8 +205,7 @@ async fn sql_that_is_wrong_or_asks_too_much_is_a_typed_error() {
         Ok(stream) => stream.collect().await.map(drop),
         Err(error) => Err(error),
     };
-    let kind = outcome.expect_err("256 KiB").kind();
-    assert!(matches!(kind, ErrorKind::ResourceExhausted | ErrorKind::InvalidArgument), "{kind:?}");
+    assert_eq!(outcome.expect_err("256 KiB").kind(), ErrorKind::ResourceExhausted);
     // The node serves on.
     assert_eq!(lake.number("SELECT count(*) FROM t").await.expect("counts"), 1);
 }
