@@ -4,9 +4,11 @@
  * over the whole process. ALLUVIUM_FAULT says what happens:
  *   count          nothing; at exit the number of calls is written to ALLUVIUM_FAULT_COUNT
  *   kill:N         SIGKILL; N = 2k before call k is made, N = 2k+1 after it
- *   sync-error:K   the K-th sync (from zero) fails with EIO, later ones "succeed": what Linux does
+ *   sync-error:K   the K-th sync (from zero) fails with EIO, later ones "succeed": what Linux does; the path
+ *                  is said on standard output at that moment, as `failed PATH`
  *   full           while the file ALLUVIUM_FAULT_CONTROL exists, calls that need space fail with ENOSPC and
  *                  statvfs finds none; a write into space that a file has already is no such call
+ *   read-only      calls that change files fail with EROFS, as on a file system that is mounted so
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -29,7 +31,7 @@ static atomic_long calls, syncs;
 static const char *dir, *control;
 static size_t dir_length;
 static long kill_at = -1, fail_sync = -1;
-static int full;
+static int full, read_only;
 
 __attribute__((constructor)) static void start(void) {
     const char *mode = getenv("ALLUVIUM_FAULT");
@@ -40,6 +42,7 @@ __attribute__((constructor)) static void start(void) {
     if (!strncmp(mode, "kill:", 5)) kill_at = atol(mode + 5);
     if (!strncmp(mode, "sync-error:", 11)) fail_sync = atol(mode + 11);
     full = !strcmp(mode, "full");
+    read_only = !strcmp(mode, "read-only");
 }
 
 __attribute__((destructor)) static void end(void) {
@@ -54,14 +57,19 @@ static int watched_path(const char *path) {
     return dir_length && path && !strncmp(path, dir, dir_length);
 }
 
-static int watched(int fd) {
-    char link[64], path[PATH_MAX];
-    if (!dir_length) return 0;
+/* Finds the path of an open file; says whether there is one. */
+static int path_of(int fd, char path[PATH_MAX]) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, path, sizeof path - 1);
+    ssize_t length = readlink(link, path, PATH_MAX - 1);
     if (length <= 0) return 0;
     path[length] = 0;
-    return watched_path(path);
+    return 1;
+}
+
+static int watched(int fd) {
+    char path[PATH_MAX];
+    return dir_length && path_of(fd, path) && watched_path(path);
 }
 
 static void die(void) {
@@ -81,15 +89,19 @@ static void after(long number) {
     if (number >= 0 && kill_at == 2 * number + 1) die();
 }
 
-static int is_full(int is_watched);
-static int no_space(int needs_space) {
-    if (!is_full(needs_space)) return 0;
-    errno = ENOSPC;
-    return 1;
-}
-
 static int is_full(int is_watched) {
     return full && is_watched && control && !access(control, F_OK);
+}
+
+/* Whether a watched call is refused, and with which error. */
+static int refused(int is_watched, int needs_space) {
+    if (read_only && is_watched) {
+        errno = EROFS;
+        return 1;
+    }
+    if (!needs_space || !is_full(is_watched)) return 0;
+    errno = ENOSPC;
+    return 1;
 }
 
 /* Whether a write up to `to` needs space that the file does not have. */
@@ -115,7 +127,7 @@ static off_t end_of(off_t from, const struct iovec *v, int n) {
 #define BY_FD(type, name, space, params, ...)                                  \
     type name params {                                                         \
         int seen = watched(fd);                                                \
-        if (no_space(seen && (space))) return -1;                              \
+        if (refused(seen, seen && (space))) return -1;                         \
         long number = before(seen);                                            \
         type result = REAL(name)(__VA_ARGS__);                                 \
         after(number);                                                         \
@@ -124,7 +136,7 @@ static off_t end_of(off_t from, const struct iovec *v, int n) {
 #define BY_PATH(name, space, params, path, ...)                                \
     int name params {                                                          \
         int seen = watched_path(path);                                         \
-        if ((space) && no_space(seen)) return -1;                              \
+        if (refused(seen, space)) return -1;                                   \
         long number = before(seen);                                            \
         int result = REAL(name)(__VA_ARGS__);                                  \
         after(number);                                                         \
@@ -142,10 +154,19 @@ BY_FD(int, ftruncate64, grows(fd, n), (int fd, off64_t n), fd, n)
 BY_FD(int, fallocate, 1, (int fd, int m, off_t o, off_t n), fd, m, o, n)
 BY_FD(int, fallocate64, 1, (int fd, int m, off64_t o, off64_t n), fd, m, o, n)
 
+/* One write, so that it stands between the lines of the process and not within one. */
+static void say_failed(int fd) {
+    char path[PATH_MAX], line[PATH_MAX + 16];
+    if (!path_of(fd, path)) path[0] = 0;
+    int length = snprintf(line, sizeof line, "failed %s\n", path);
+    if (REAL(write)(STDOUT_FILENO, line, length) != length) die();
+}
+
 static int sync_call(int (*real)(int), int fd) {
     int seen = watched(fd);
     long number = before(seen);
     if (seen && atomic_fetch_add(&syncs, 1) == fail_sync) {
+        say_failed(fd);
         errno = EIO;
         return -1;
     }
@@ -173,8 +194,9 @@ BY_PATH(mkdir, 1, (const char *a, mode_t m), a, a, m)
             mode = va_arg(rest, mode_t);                                       \
             va_end(rest);                                                      \
         }                                                                      \
-        int seen = (flags & O_CREAT) && watched_path(path);                    \
-        if (no_space(seen && access(path, F_OK))) return -1;                   \
+        int changes = flags & (read_only ? O_CREAT | O_WRONLY | O_RDWR : O_CREAT); \
+        int seen = changes && watched_path(path);                              \
+        if (refused(seen, seen && access(path, F_OK))) return -1;              \
         long number = before(seen);                                            \
         int result = REAL(name)(__VA_ARGS__);                                  \
         after(number);                                                         \

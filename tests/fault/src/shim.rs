@@ -18,6 +18,8 @@ pub enum Fault {
     SyncError(u64),
     /// Calls that need space fail while the control file exists.
     Full,
+    /// Calls that change files fail.
+    ReadOnly,
 }
 
 /// A compiled shim.
@@ -54,6 +56,7 @@ impl Shim {
             Fault::Kill(at) => format!("kill:{at}"),
             Fault::SyncError(at) => format!("sync-error:{at}"),
             Fault::Full => "full".to_owned(),
+            Fault::ReadOnly => "read-only".to_owned(),
         };
         command
             .env("LD_PRELOAD", &self.library)

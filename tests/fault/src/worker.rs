@@ -1,9 +1,11 @@
 //! The process under test: it runs the workload of a seed and says what was acknowledged.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use alluvium_engine::{Caller, Config, Error, Node, RegisterOptions, SqlOptions, TombstoneKeys};
 use anyhow::{Context as _, Result};
@@ -13,6 +15,9 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use crate::model::{KEYED, Model, Operation, PLAIN, operations};
 use crate::shim::{Fault, Shim};
 
+/// How long a node may take to say that it stopped, once a write failed.
+const STOPPED_WITHIN: Duration = Duration::from_secs(2);
+
 /// How a worker ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -20,8 +25,18 @@ pub struct Ended {
     pub acknowledged: usize,
     /// Errors that it printed.
     pub errors: Vec<String>,
+    /// The file whose sync the shim failed, and how many operations were acknowledged before that.
+    pub failed_sync: Option<(PathBuf, usize)>,
     /// The exit status.
     pub status: ExitStatus,
+}
+
+impl Ended {
+    /// Whether the shim's signal ended it.
+    #[must_use]
+    pub fn was_killed(&self) -> bool {
+        self.status.signal() == Some(9)
+    }
 }
 
 /// Runs a worker process on `dir` to its end.
@@ -41,30 +56,52 @@ pub fn run_worker(
     }
     let mut child = command.spawn().context("start the worker")?;
     let output = child.stdout.take().context("its output is piped")?;
-    let (mut acknowledged, mut errors) = (0, Vec::new());
+    let (mut acknowledged, mut errors, mut failed_sync) = (0, Vec::new(), None);
     for line in BufReader::new(output).lines() {
         match line?.split_once(' ') {
             Some(("ack", number)) => acknowledged = number.parse::<usize>()? + 1,
             Some(("error", text)) => errors.push(text.to_owned()),
+            Some(("failed", path)) => failed_sync = Some((PathBuf::from(path), acknowledged)),
             _ => {}
         }
     }
-    Ok(Ended { acknowledged, errors, status: child.wait()? })
+    Ok(Ended { acknowledged, errors, failed_sync, status: child.wait()? })
 }
 
 /// Runs the workload in this process, printing each acknowledgement as it comes.
+///
+/// After an error it goes on only if the node stopped: then every further operation must be refused, and what
+/// is not says so by its acknowledgement.
 ///
 /// # Errors
 /// The first error that is not a refusal the workload expects.
 pub async fn work(dir: &Path, seed: u64, count: usize) -> Result<()> {
     let node = open(dir).await?;
     register(&node).await?;
-    for (number, operation) in operations(seed, count).iter().enumerate() {
-        perform(&node, operation).await?;
+    let operations = operations(seed, count);
+    for (number, operation) in operations.iter().enumerate() {
+        if let Err(error) = perform(&node, operation).await {
+            try_the_rest(&node, &operations, number + 1).await;
+            return Err(error.into());
+        }
         say(&format!("ack {number}"));
     }
     node.shutdown().await?;
     Ok(())
+}
+
+/// Tries the operations from `next` on when the node has stopped by itself.
+async fn try_the_rest(node: &Node, operations: &[Operation], next: usize) {
+    let stopped = tokio::time::timeout(STOPPED_WITHIN, node.stopped()).await;
+    if !matches!(stopped, Ok(Some(_))) {
+        return;
+    }
+    for (number, operation) in operations.iter().enumerate().skip(next) {
+        match perform(node, operation).await {
+            Ok(()) => say(&format!("ack {number}")),
+            Err(error) => say(&format!("error {error:#}")),
+        }
+    }
 }
 
 /// Prints a line that the parent has even if this process dies at the next instruction.

@@ -215,7 +215,7 @@ fn row_a_cut_batch_never_joins_the_chain_even_when_its_first_record_is_written_a
 }
 
 #[test]
-fn row_zeroed_tail_above_the_watermark_is_cut_and_below_it_refused_museum_m37() {
+fn museum_m37_zeroed_tail_above_the_watermark_is_cut_and_below_it_refused() {
     let built = three();
     let (name, mut zeroed) = built.segment(1);
     zeroed[usize_of(built.places[3].0)..].fill(0);
@@ -227,7 +227,7 @@ fn row_zeroed_tail_above_the_watermark_is_cut_and_below_it_refused_museum_m37() 
 }
 
 #[test]
-fn row_zeroed_middle_is_refused_museum_m37() {
+fn museum_m37_zeroed_middle_is_refused() {
     let built = three();
     built.forget_watermark();
     let (name, mut content) = built.segment(1);
@@ -245,7 +245,7 @@ fn row_bad_record_in_a_sealed_segment_is_damage_whatever_the_watermark_says() {
 }
 
 #[test]
-fn row_zero_byte_segment_is_named_wherever_it_stands_museum_m37() {
+fn museum_m37_zero_byte_segment_is_named_wherever_it_stands() {
     for seq in 1..=3 {
         let built = three_segments();
         built.disk.put(&segment_name(SegmentSeq(seq)), &[]);
@@ -426,7 +426,7 @@ fn row_records_read_back_after_a_failed_sync_are_written_again_before_they_count
 }
 
 #[test]
-fn opening_many_times_changes_nothing_but_the_count_museum_m24() {
+fn museum_m24_opening_many_times_changes_nothing_but_the_count() {
     let built = three();
     for opens in 2..40 {
         let (wal, report) = built.open().expect("opens");

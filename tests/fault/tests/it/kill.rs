@@ -18,15 +18,19 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Runtime::new().expect("a runtime")
 }
 
-/// Kills a worker of `seed` at `point` and checks what it left.
-fn check_kill(seed: u64, point: u64) {
+/// Kills a worker of `seed` at `point` and checks what it left; says whether the kill came before its end.
+fn check_kill(seed: u64, point: u64) -> bool {
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("node");
     let work = (seed, OPERATIONS);
     let ended = run_worker(WORKER, &dir, work, Some(&Fault::Kill(point))).expect("it starts");
     assert_eq!(ended.errors, Vec::<String>::new(), "seed {seed}, point {point}");
+    // A run makes a few calls more or fewer than the one that was counted: the last points may miss it.
+    let is_whole = ended.status.success() && ended.acknowledged == OPERATIONS;
+    assert!(ended.was_killed() || is_whole, "seed {seed}, point {point}: {ended:?}");
     let operations = operations(seed, OPERATIONS);
     runtime().block_on(check_survivor(&dir, &operations, ended.acknowledged, (seed, point)));
+    ended.was_killed()
 }
 
 async fn check_survivor(dir: &Path, operations: &[Operation], acknowledged: usize, at: (u64, u64)) {
@@ -95,9 +99,9 @@ fn points_of(seed: u64) -> Vec<u64> {
 #[test]
 fn museum_m03_kill_at_any_durable_write_loses_no_acknowledged_row_and_counts_none_twice() {
     let seed = 3;
-    for point in points_of(seed) {
-        check_kill(seed, point);
-    }
+    let points = points_of(seed);
+    let killed = points.iter().filter(|point| check_kill(seed, **point)).count();
+    assert!(4 * killed >= 3 * points.len(), "only {killed} of {} were killed", points.len());
 }
 
 #[test]
@@ -105,15 +109,20 @@ fn museum_m36_kill_twice_in_a_row_and_the_second_recovery_is_as_good_as_the_firs
     let seed = 36;
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("node");
-    let calls = calls_of(seed);
+    // Of the points, two per call, three quarters: half of the calls are those of opening.
+    let point = calls_of(seed) * 3 / 2;
     let work = (seed, OPERATIONS);
-    let first = run_worker(WORKER, &dir, work, Some(&Fault::Kill(calls))).expect("it starts");
+    let first = run_worker(WORKER, &dir, work, Some(&Fault::Kill(point))).expect("it starts");
+    assert!(first.was_killed() && first.errors.is_empty(), "{first:?}");
+    assert!((1..OPERATIONS).contains(&first.acknowledged), "in the middle of its work: {first:?}");
     // The second process dies while it recovers: among its first calls, before any operation.
     for point in [1, 4, 9, 16] {
-        run_worker(WORKER, &dir, (seed, 0), Some(&Fault::Kill(point))).expect("it starts");
+        let again = Some(Fault::Kill(point));
+        let ended = run_worker(WORKER, &dir, (seed, 0), again.as_ref()).expect("it starts");
+        assert!(ended.was_killed() && ended.errors.is_empty(), "point {point}: {ended:?}");
     }
     let operations = operations(seed, OPERATIONS);
-    let at = (seed, calls);
+    let at = (seed, point);
     runtime().block_on(check_survivor(&dir, &operations, first.acknowledged, at));
 }
 
