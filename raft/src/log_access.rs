@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use openraft::RaftMetrics;
 
-use alluvium_types::{Entry, LogIndex};
+use alluvium_types::{Entry, LogIndex, Term};
 
-use crate::encoding::log_id_of_applied;
+use crate::encoding::{log_id_of, log_id_of_applied};
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::limits;
@@ -26,6 +26,18 @@ impl RaftNode {
     pub fn log_entry(&self, index: LogIndex) -> Result<Entry, Error> {
         match self.wal.read_record(STREAM, index.0) {
             Ok(record) => parse(index, record.payload),
+            Err(alluvium_wal::Error::NotFound { .. }) => Err(Error::NotInLog { index }),
+            Err(source) => Err(Error::ReadLog { source }),
+        }
+    }
+
+    /// Returns the term of an entry that the log holds.
+    ///
+    /// # Errors
+    /// As [`RaftNode::log_entry`].
+    pub fn log_term(&self, index: LogIndex) -> Result<Term, Error> {
+        match self.wal.read_record(STREAM, index.0) {
+            Ok(record) => Ok(Term(log_id_of(record.index, record.tag).leader_id.term)),
             Err(alluvium_wal::Error::NotFound { .. }) => Err(Error::NotInLog { index }),
             Err(source) => Err(Error::ReadLog { source }),
         }

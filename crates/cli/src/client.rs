@@ -78,8 +78,16 @@ impl Client {
         let first = first.ok_or_else(|| cut_off("the answer has no first message"))?;
         let index = first.index.ok_or_else(|| cut_off("the answer does not name its index"))?;
         let mut decoder = StreamDecoder::new();
-        let early = decode(&mut decoder, first.arrow_stream)?;
-        let schema = decoder.schema().ok_or_else(|| cut_off("the answer has no columns"))?;
+        let mut early = decode(&mut decoder, first.arrow_stream)?;
+        // The decoder knows the columns only when it has seen the byte after them.
+        let schema = loop {
+            if let Some(schema) = decoder.schema() {
+                break schema;
+            }
+            let next = answers.message().await.map_err(read_failure)?;
+            let next = next.ok_or_else(|| cut_off("the answer has no columns"))?;
+            early.extend(decode(&mut decoder, next.arrow_stream)?);
+        };
         let rest = Decoding { decoder, answers, is_over: false };
         let rest = stream::try_unfold(rest, |mut rest| async move {
             Ok(rest.next().await?.map(|batches| (stream::iter(batches.into_iter().map(Ok)), rest)))

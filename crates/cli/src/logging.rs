@@ -11,7 +11,8 @@ use crate::failure::Failure;
 /// What a command logs when nobody says: a server tells what it does, the others only what is wrong.
 fn default_level(command: &Command) -> &'static str {
     match command {
-        Command::Serve(_) => "info",
+        // The consensus library tells every step of an election on this level.
+        Command::Serve(_) => "info,openraft=warn",
         // Recovery after the kill warns, as it should; the demonstration says so in its own words.
         Command::Demo(_) | Command::DemoWriter => "error",
         Command::Dataset(_)

@@ -27,6 +27,10 @@ pub struct Config {
     pub log_bytes_max: u64,
     /// Bytes of a log segment.
     pub segment_bytes: u64,
+    /// The pause between two scrubs, which read everything again.
+    pub scrub_every: Duration,
+    /// Bytes of data files that a scrub reads in a second.
+    pub scrub_bytes_per_second: u64,
     /// The clock of proposals, leases and timeouts.
     pub clock: Arc<dyn Clock>,
 }
@@ -42,6 +46,8 @@ impl Config {
             statement_timeout: Duration::from_secs(300),
             log_bytes_max: 1024 * 1024 * 1024,
             segment_bytes: 64 * 1024 * 1024,
+            scrub_every: Duration::from_secs(24 * 60 * 60),
+            scrub_bytes_per_second: 16 * 1024 * 1024,
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -251,6 +257,10 @@ pub struct Status {
     pub jobs: u64,
     /// Jobs that fail and are being retried: what, and why.
     pub job_errors: Vec<String>,
+    /// Scrubs that ended since the node was opened.
+    pub scrubs: u64,
+    /// What the last scrub found damaged.
+    pub damage: Vec<String>,
 }
 
 /// One decoded log entry, as `log tail` and `system.log` show it.

@@ -1,11 +1,9 @@
 //! Appends of any size: one entry when the rows fit, else parts that become visible together.
 
 use alluvium_rows::{KeyEncoder, Piece, split};
-use alluvium_state_machine::record::ResultRecord;
-use alluvium_state_machine::{Key, Table, record_at};
 use alluvium_types::limits::{BODY_BYTES_MAX, UPLOAD_PARTS_MAX};
 use alluvium_types::{
-    Append, Command, LogIndex, Outcome, Rejection, RowSource, Stage, StageContent, UploadId, Upsert,
+    Append, Command, Outcome, Rejection, RowSource, Stage, StageContent, UploadId, Upsert,
 };
 use arrow::record_batch::RecordBatch;
 use xxhash_rust::xxh3::Xxh3;
@@ -96,18 +94,10 @@ impl Appender {
     async fn target(&mut self) -> Result<&Target, Error> {
         if self.target.is_none() {
             let target = self.node.target(&self.name).await?;
-            self.upload.answered = self.was_answered()?;
+            self.upload.answered = self.node.recorded(&self.caller).await?.is_some();
             self.target = Some(target);
         }
         Ok(self.target.as_ref().expect("it was just set"))
-    }
-
-    fn was_answered(&self) -> Result<bool, Error> {
-        let Some((session, sequence)) = self.caller.session else { return Ok(false) };
-        let key = Key::session_result(session, sequence);
-        let found: Option<ResultRecord> =
-            record_at(self.node.view(), Table::SessionResult, &key, LogIndex::MAX)?;
-        Ok(found.is_some())
     }
 
     async fn finish_append(mut self) -> Result<Written, Error> {
@@ -185,7 +175,15 @@ impl Appender {
                 let (dataset, upload) = (target.record.dataset, self.upload.id);
                 let command = Command::Stage(Stage { dataset, upload, part: number, content });
                 let caller = Caller::named(self.caller.actor.clone());
-                self.node.propose(&caller, command, &piece.body).await?;
+                match self.node.propose(&caller, command, &piece.body).await {
+                    // An earlier try was answered since, and its command took the parts.
+                    Err(Error::Rejected(Rejection::Upload { .. }))
+                        if self.node.recorded(&self.caller).await?.is_some() =>
+                    {
+                        self.upload.answered = true;
+                    }
+                    proposed => drop(proposed?),
+                }
             }
         }
         Ok(())

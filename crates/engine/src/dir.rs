@@ -77,9 +77,42 @@ impl DataDir {
         self.root.join("buckets").join(crate::DEFAULT_BUCKET)
     }
 
+    /// Refuses a directory whose log is empty or gone while something that the log made is there: an empty log
+    /// would declare all of that void.
+    pub(crate) fn refuse_remains(&self, has_state: bool) -> Result<(), Error> {
+        let snapshots = first_file(&self.snapshots(), &|_| true)?;
+        let is_data = |name: &str| name.ends_with(".parquet");
+        let data = first_file(&self.local_bucket(), &is_data)?;
+        let state = has_state.then(|| self.metadata());
+        match state.or(snapshots).or(data) {
+            Some(remains) => Err(Error::LogMissing { path: self.wal(), remains }),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn spill(&self) -> PathBuf {
         self.root.join("spill")
     }
+}
+
+/// Returns a file below `dir` whose name is one of those looked for.
+fn first_file(dir: &Path, is_it: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>, Error> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(unusable(dir, source)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|source| unusable(dir, source))?.path();
+        if path.is_dir() {
+            if let Some(found) = first_file(&path, is_it)? {
+                return Ok(Some(found));
+            }
+        } else if path.file_name().and_then(|name| name.to_str()).is_some_and(is_it) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 fn take_lock(root: &Path) -> Result<File, Error> {

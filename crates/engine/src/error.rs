@@ -110,6 +110,12 @@ pub enum Error {
         /// Bytes that must be free.
         needed: u64,
     },
+    /// How much space the disk has left cannot be told, so nothing more is put on it.
+    #[error("the free space at {path} cannot be measured")]
+    Unmeasured {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// The answer of a dataset's precondition kept changing while a predicate was resolved.
     #[error("the dataset changed {tries} times while the predicate was resolved")]
     Contended {
@@ -156,6 +162,24 @@ pub enum Error {
         /// One of the things in it.
         found: String,
     },
+    /// The log is empty or gone, and what it made is still there.
+    #[error(
+        "the log in {path} is missing or empty, but {remains} is there: is a disk not mounted?"
+    )]
+    LogMissing {
+        /// Where the log should be.
+        path: PathBuf,
+        /// Something that the log made.
+        remains: PathBuf,
+    },
+    /// Objects that nothing refers to cannot be deleted; it is tried again in the background.
+    #[error("data files that nothing refers to cannot be deleted: {reason}")]
+    SweepFailed {
+        /// Why, of the last try.
+        reason: String,
+        /// The kind of that.
+        kind: ErrorKind,
+    },
     /// The identity file is damaged.
     #[error("the identity file {path} is damaged")]
     DamagedIdentity {
@@ -196,8 +220,12 @@ impl Error {
             Self::DatasetNotFound { .. } | Self::BucketNotFound { .. } => ErrorKind::NotFound,
             Self::IndexOutOfRange { .. } => ErrorKind::OutOfRange,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
-            Self::JobFailed { kind, .. } | Self::CompactionAbandoned { kind, .. } => *kind,
-            Self::Backlog { .. } | Self::Contended { .. } => ErrorKind::Unavailable,
+            Self::JobFailed { kind, .. }
+            | Self::CompactionAbandoned { kind, .. }
+            | Self::SweepFailed { kind, .. } => *kind,
+            Self::Backlog { .. } | Self::Contended { .. } | Self::Unmeasured { .. } => {
+                ErrorKind::Unavailable
+            }
             Self::DiskFull { .. } => ErrorKind::StorageFull,
             Self::TaskFailed { .. } => ErrorKind::Internal,
             Self::DirectoryLocked { .. } => ErrorKind::Unavailable,
@@ -205,7 +233,9 @@ impl Error {
             | Self::NewerDirectory { .. }
             | Self::NotADataDirectory { .. }
             | Self::DirectoryUnusable { .. } => ErrorKind::InvalidArgument,
-            Self::View(_) | Self::DamagedIdentity { .. } => ErrorKind::Corrupt,
+            Self::View(_) | Self::DamagedIdentity { .. } | Self::LogMissing { .. } => {
+                ErrorKind::Corrupt
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct Jobs {
     failures: Mutex<BTreeMap<(DatasetKey, FileId), Failure>>,
     // Written by the job task, read by who waits for the compaction; the oldest go first.
     abandoned: Mutex<VecDeque<(DatasetKey, FileId, Failure)>>,
+    // Written by the job task, read by who waits for a sweep.
+    sweep_failure: Mutex<Option<Failure>>,
     rounds: watch::Sender<u64>,
 }
 
@@ -46,8 +48,8 @@ pub(crate) struct Failure {
 impl Jobs {
     pub(crate) fn new() -> Self {
         let (rounds, _) = watch::channel(0);
-        let (failures, abandoned) = (Mutex::default(), Mutex::default());
-        Self { look: Notify::new(), failures, abandoned, rounds }
+        let (failures, abandoned, sweep_failure) = Default::default();
+        Self { look: Notify::new(), failures, abandoned, sweep_failure, rounds }
     }
 
     /// Makes the job task look at the state again.
@@ -104,6 +106,21 @@ impl Jobs {
         found.next().map(|(_, _, failure)| failure.clone())
     }
 
+    /// Remembers how the last sweep ended.
+    fn swept(&self, error: Option<Error>) {
+        let failure = error.map(|error| Failure {
+            reason: error_chain(&error),
+            kind: error.kind(),
+            tries: 1,
+        });
+        *self.sweep_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    /// Returns why the last sweep failed, if it did.
+    pub(crate) fn sweep_failure(&self) -> Option<Failure> {
+        self.sweep_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn round_ended(&self) {
         self.rounds.send_modify(|rounds| *rounds += 1);
     }
@@ -135,7 +152,10 @@ async fn round(node: &Node) -> bool {
         return true;
     };
     let mut failed = false;
-    for (dataset, file) in planned {
+    for (dataset, file) in seals_first(node, planned) {
+        if node.is_stopping() {
+            return false;
+        }
         match make_file(node, dataset, file).await {
             Ok(()) => node.jobs().succeeded(dataset, file),
             Err(error) => {
@@ -144,18 +164,32 @@ async fn round(node: &Node) -> bool {
             }
         }
     }
-    match sweep(node).await {
-        Ok(()) => failed,
-        Err(error) => {
-            tracing::warn!(%error, "objects could not be deleted, will try again");
-            true
-        }
+    let swept = sweep(node).await;
+    if let Err(error) = &swept {
+        tracing::warn!(error = error_chain(error), "objects could not be deleted, will try again");
     }
+    failed |= swept.is_err();
+    node.jobs().swept(swept.err());
+    failed
+}
+
+/// Puts seals before compactions: the log waits for seals, and nothing waits for the others.
+fn seals_first(node: &Node, planned: Vec<(DatasetKey, FileId)>) -> Vec<(DatasetKey, FileId)> {
+    let is_seal = |&(dataset, file): &(DatasetKey, FileId)| {
+        let plan = catalog::file(node.view(), dataset, file, LogIndex::MAX);
+        // One that cannot be read fails when it is made, and is told there.
+        plan.is_ok_and(|plan| {
+            plan.is_some_and(|plan| matches!(plan.content, FileContent::Seal { .. }))
+        })
+    };
+    let (seals, others): (Vec<_>, Vec<_>) = planned.into_iter().partition(is_seal);
+    seals.into_iter().chain(others).collect()
 }
 
 async fn make_file(node: &Node, dataset: DatasetKey, file: FileId) -> Result<(), Error> {
     let Some(plan) = catalog::file(node.view(), dataset, file, LogIndex::MAX)? else {
         // Its dataset was dropped since the list was made.
+        node.jobs().succeeded(dataset, file);
         return Ok(());
     };
     let outcome = write_file(node, dataset, &plan).await?;
@@ -188,14 +222,18 @@ async fn write_file(
 
 async fn sweep(node: &Node) -> Result<(), Error> {
     let mut done: BTreeMap<DatasetKey, Vec<FileId>> = BTreeMap::new();
+    let mut failed = None;
     for (dataset, file, record) in catalog::sweepable(node.view())? {
         if node.leases().oldest().is_some_and(|oldest| oldest < record.since) {
             // A reader may still need it; its lease ends, and the end of a lease wakes this task.
             continue;
         }
         let bucket = node.bucket(&record.bucket)?;
-        alluvium_materialize::sweep(&bucket, dataset, file, &record).await?;
-        done.entry(dataset).or_default().push(file);
+        match alluvium_materialize::sweep(&bucket, dataset, file, &record).await {
+            Ok(()) => done.entry(dataset).or_default().push(file),
+            // The others can go all the same.
+            Err(error) => failed = Some(error),
+        }
     }
     for (dataset, files) in done {
         for files in files.chunks(limits::SWEPT_FILES_MAX) {
@@ -203,7 +241,7 @@ async fn sweep(node: &Node) -> Result<(), Error> {
             node.propose(&Caller::named(ACTOR), command, &[]).await?;
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Returns an error and its causes in one line.

@@ -52,7 +52,7 @@
 //! # Reading order
 //!
 //! `api` (what callers give and get), `node` (the parts), `write`, `appender`, `work` (proposing), `read`,
-//! `log`, `verify` (answering), `jobs` (effects), `maintain` (the log's length), `pressure`, `leases`,
+//! `log`, `verify` (answering), `jobs` (effects), `maintain` (the log's length), `scrub`, `pressure`, `leases`,
 //! `dir`, `tasks`.
 //!
 //! # Errors
@@ -73,6 +73,7 @@ mod maintain;
 mod node;
 mod pressure;
 mod read;
+mod scrub;
 mod tasks;
 mod verify;
 mod work;

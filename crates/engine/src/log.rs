@@ -185,8 +185,8 @@ impl SystemSource for NodeLog {
         Ok(bounds.first.map(|first| (first, bounds.committed)))
     }
 
-    fn term(&self, _index: LogIndex) -> Result<Option<Term>, SharedError> {
-        Ok(None)
+    fn term(&self, index: LogIndex) -> Result<Option<Term>, SharedError> {
+        self.raft.log_term(index).map(Some).map_err(|error| Arc::new(error) as SharedError)
     }
 }
 

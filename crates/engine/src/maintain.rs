@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use alluvium_state_machine::{MetaStore, catalog};
-use alluvium_types::{Command, LogIndex, Seal};
+use alluvium_stdx::durable;
+use alluvium_types::{Command, LogIndex, Seal, Swept};
 use tokio::sync::watch;
 
 use crate::node::Node;
@@ -17,6 +18,11 @@ use crate::{Caller, Error};
 const EVERY: Duration = Duration::from_millis(500);
 /// Log bytes since the last flush at which the metadata is flushed, so that a restart replays little.
 const FLUSH_EVERY_BYTES: u64 = 256 * 1024 * 1024;
+
+/// How far the log's clock may be behind while an upload is open and the log is long.
+const CLOCK_BEHIND_MS_MAX: u64 = 5_000;
+/// The part of the log's entries, as a divisor, that a purge must gain to be worth a snapshot.
+const PURGE_SHARE: u64 = 8;
 
 /// Entries applied since the last flush at which the metadata is flushed.
 const FLUSH_EVERY_ENTRIES: u64 = 50_000;
@@ -44,20 +50,40 @@ pub(crate) async fn run(node: Node, mut shutdown: watch::Receiver<bool>) {
 
 async fn tend(node: &Node, progress: &mut Progress) -> Result<(), Error> {
     let written = node.pressure().proposed_bytes();
-    let kept = node.log_bytes();
-    node.pressure().measured(kept, disk_free(&node.config().data_dir));
+    let kept = measure(node)?;
     let durable = node.store().durable().map_or(0, |entry| entry.index.0);
     let entries = node.applied().0.saturating_sub(durable);
     let bytes = written.saturating_sub(progress.flushed_at_bytes);
-    if bytes >= FLUSH_EVERY_BYTES || entries >= FLUSH_EVERY_ENTRIES {
+    let is_due = bytes >= FLUSH_EVERY_BYTES || entries >= FLUSH_EVERY_ENTRIES;
+    if is_due && node.has_room_to_flush() {
         flush(node).await?;
         progress.flushed_at_bytes = written;
     }
-    if kept >= node.config().log_bytes_max / 2 {
-        seal_old(node).await?;
-        shorten(node).await?;
+    if kept < node.log_limit() / 2 {
+        return Ok(());
     }
-    Ok(())
+    let is_over = kept >= node.log_limit();
+    advance_clock(node).await?;
+    // What is sealed already can leave the log even when nothing more can be sealed.
+    let sealed = seal_old(node, is_over).await;
+    shorten(node, is_over).await?;
+    sealed
+}
+
+/// Measures the log and the disk; returns the bytes of the log. What cannot be measured is not taken for enough.
+pub(crate) fn measure(node: &Node) -> Result<u64, Error> {
+    let path = &node.config().data_dir;
+    let measured = node.log_bytes().and_then(|kept| Ok((kept, durable::bytes_free(path)?)));
+    match measured {
+        Ok((kept, free)) => {
+            node.pressure().measured(kept, free);
+            Ok(kept)
+        }
+        Err(source) => {
+            node.pressure().not_measured();
+            Err(Error::DirectoryUnusable { path: path.clone(), source })
+        }
+    }
 }
 
 async fn flush(node: &Node) -> Result<(), Error> {
@@ -66,14 +92,30 @@ async fn flush(node: &Node) -> Result<(), Error> {
     Ok(())
 }
 
-/// Seals every dataset whose oldest unsealed row lies in the older half of the log.
-async fn seal_old(node: &Node) -> Result<(), Error> {
+/// Moves the log's clock while uploads are open: these keep the log from being purged until they expire by that
+/// clock, and it stands still while nothing is accepted.
+async fn advance_clock(node: &Node) -> Result<(), Error> {
+    let behind_ms = node.clock().wall_ms().saturating_sub(catalog::clock(node.view())?);
+    let uploads = catalog::open_uploads(node.view())?;
+    let Some(upload) = uploads.first().filter(|_| behind_ms > CLOCK_BEHIND_MS_MAX) else {
+        return Ok(());
+    };
+    let command = Command::Swept(Swept { dataset: upload.dataset, files: Vec::new() });
+    match node.propose(&Caller::named("alluvium"), command, &[]).await {
+        // A refused command moves the clock too.
+        Ok(_) | Err(Error::Rejected(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Seals every dataset whose oldest unsealed row lies in the older half of the log, or all of them.
+async fn seal_old(node: &Node, all: bool) -> Result<(), Error> {
     let bounds = node.raft().log_bounds()?;
     let first = bounds.first.map_or(0, |first| first.0);
     let middle = LogIndex(first.midpoint(bounds.committed.0));
     for record in catalog::list(node.view(), LogIndex::MAX)? {
         let counters = catalog::counters(node.view(), record.dataset)?;
-        if counters.unsealed_deltas > 0 && counters.unsealed_first <= middle {
+        if counters.unsealed_deltas > 0 && (all || counters.unsealed_first <= middle) {
             let command = Command::Seal(Seal { dataset: record.dataset });
             node.propose(&Caller::named("alluvium"), command, &[]).await?;
         }
@@ -81,20 +123,24 @@ async fn seal_old(node: &Node) -> Result<(), Error> {
     Ok(())
 }
 
-/// Purges what nothing needs any more.
-async fn shorten(node: &Node) -> Result<(), Error> {
+/// Purges what nothing needs any more, when that is worth a snapshot or the log is over its limit.
+async fn shorten(node: &Node, is_over: bool) -> Result<(), Error> {
+    // Read before the state is: what is applied afterwards may be needed and is not looked for.
+    let applied = node.applied();
     let needed = catalog::retained_from(node.view(), LogIndex::MAX)?;
+    let upto = needed.map_or(applied, |first| applied.min(LogIndex(first.0.saturating_sub(1))));
     let bounds = node.raft().log_bounds()?;
-    let upto = needed.map_or(node.applied(), |first| LogIndex(first.0.saturating_sub(1)));
-    if bounds.first.is_some_and(|first| first < upto) {
+    let (Some(first), Some(last)) = (bounds.first, bounds.last) else { return Ok(()) };
+    let reachable = upto.0.min(applied.0.saturating_sub(Node::purge_margin()));
+    let gain = reachable.saturating_sub(first.0);
+    let is_worth = gain > 0 && (is_over || gain >= (last.0 - first.0) / PURGE_SHARE);
+    if !is_worth {
+        return Ok(());
+    }
+    if node.has_room_to_flush() {
         flush(node).await?;
         node.raft().trigger_snapshot().await?;
-        node.raft().purge(upto).await?;
     }
+    node.raft().purge(upto).await?;
     Ok(())
-}
-
-/// Returns the bytes free for this user on the file system of `path`; all there are when it cannot tell.
-fn disk_free(path: &std::path::Path) -> u64 {
-    alluvium_stdx::durable::bytes_free(path).unwrap_or(u64::MAX)
 }

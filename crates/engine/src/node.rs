@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use alluvium_materialize::LogSource;
 use alluvium_metastore::{OpenOptions, RocksStore};
@@ -12,7 +13,7 @@ use alluvium_state_machine::{Effect, MetaStore, StoreError, View};
 use alluvium_stdx::{Clock, Prng, Spawner, durable};
 use alluvium_storage::{Bucket, BucketConfig, BucketIdentity, Opening};
 use alluvium_types::LogIndex;
-use alluvium_wal::{FsStorage, Options, StreamId, Wal, WalHandle, WalService};
+use alluvium_wal::{FsStorage, Options, Reader, StreamId, Wal, WalHandle, WalService};
 use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -23,12 +24,13 @@ use crate::leases::{Lease, Leases};
 use crate::log::NodeLog;
 use crate::maintain;
 use crate::pressure::Pressure;
+use crate::scrub::{self, Scrub};
 use crate::tasks::{Tasks, blocking};
 use crate::{Config, DEFAULT_BUCKET, Error};
 
-/// Entries that a purge leaves behind the snapshot: for peers that trail a little, and because a purge that
-/// runs into a queued apply is a known hazard of the consensus library.
-const PURGE_MARGIN: u64 = 1_024;
+/// Entries that a purge leaves behind the snapshot, because a purge that runs into a queued apply is a known
+/// hazard of the consensus library. Few: entries may be large, and what stays counts against the log's limit.
+const PURGE_MARGIN: u64 = 64;
 /// Effects that may wait for the job task; more are dropped, because the state lists every job anyway.
 const EFFECTS_MAX: usize = 1_024;
 
@@ -67,6 +69,8 @@ struct Parts {
     jobs: Arc<Jobs>,
     leases: Leases,
     pressure: Pressure,
+    scrub: Scrub,
+    log_reader: Reader,
     tasks: Tasks,
     upload_ids: Mutex<Prng>,
     shutdown: watch::Sender<bool>,
@@ -98,6 +102,9 @@ impl Node {
         let dir = DataDir::open(&config.data_dir, config.node_id)?;
         let log = OpenLog::open(&config, &dir)?;
         let store = Arc::new(open_store(&dir)?);
+        if log.is_empty()? {
+            dir.refuse_remains(store.raft().applied.is_some())?;
+        }
         // Buckets are claimed before anything is proposed: once the log has an entry, a bucket without its
         // marker is a wrong or emptied disk.
         let fresh = log.is_empty()? && store.raft().applied.is_none();
@@ -119,6 +126,8 @@ impl Node {
             jobs: Arc::new(Jobs::new()),
             leases: Leases::default(),
             pressure: Pressure::new(),
+            scrub: Scrub::default(),
+            log_reader: log.handle.reader().clone(),
             tasks: Tasks::new(),
             upload_ids: Mutex::new(Prng::from_machine()),
             shutdown: shutdown.clone(),
@@ -126,6 +135,7 @@ impl Node {
             dir,
         };
         let node = Self { parts: Arc::new(parts), _owner: None };
+        maintain::measure(&node)?;
         node.start_tasks(effects_receiver);
         Ok(Self { _owner: Some(Arc::new(Owner { shutdown })), ..node })
     }
@@ -146,6 +156,8 @@ impl Node {
         spawner.task("effects", forward.boxed());
         spawner
             .background("jobs", jobs::run(self.clone(), self.parts.shutdown.subscribe()).boxed());
+        spawner
+            .background("scrub", scrub::run(self.clone(), self.parts.shutdown.subscribe()).boxed());
         let maintenance = maintain::run(self.clone(), self.parts.shutdown.subscribe());
         spawner.task("maintenance", maintenance.boxed());
     }
@@ -165,6 +177,12 @@ impl Node {
         };
         stopped?;
         Ok(closed?)
+    }
+
+    /// Returns how long a statement may run when its caller gives no limit.
+    #[must_use]
+    pub fn statement_timeout(&self) -> Duration {
+        self.parts.config.statement_timeout
     }
 
     /// Waits until the node stops by itself, and says why; after [`Node::shutdown`] it returns nothing.
@@ -216,6 +234,19 @@ impl Node {
         &self.parts.pressure
     }
 
+    pub(crate) fn scrub(&self) -> &Scrub {
+        &self.parts.scrub
+    }
+
+    pub(crate) fn log_reader(&self) -> &Reader {
+        &self.parts.log_reader
+    }
+
+    /// Says whether the node was told to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.parts.shutdown.borrow()
+    }
+
     pub(crate) fn failed_task(&self) -> Option<&'static str> {
         self.parts.tasks.failed()
     }
@@ -230,10 +261,23 @@ impl Node {
         (u128::from(prng.next_u64()) << 64) | u128::from(prng.next_u64())
     }
 
+    /// Returns how many entries a purge leaves behind the snapshot.
+    pub(crate) fn purge_margin() -> u64 {
+        PURGE_MARGIN
+    }
+
     /// Returns the bytes that the log's files take.
-    pub(crate) fn log_bytes(&self) -> u64 {
-        let Ok(files) = std::fs::read_dir(self.parts.dir.wal()) else { return 0 };
-        files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+    pub(crate) fn log_bytes(&self) -> std::io::Result<u64> {
+        let mut bytes = 0;
+        for file in std::fs::read_dir(self.parts.dir.wal())? {
+            bytes += match file?.metadata() {
+                Ok(metadata) => metadata.len(),
+                // A segment was purged since the directory was read.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(bytes)
     }
 
     /// Returns the newest index applied on this node.

@@ -3,8 +3,9 @@
 //! Nothing here is durable and nothing here decides what is true: a refused write never entered the log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use alluvium_types::CommandKind;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Error;
@@ -12,9 +13,9 @@ use crate::node::Node;
 
 /// Bytes of entries that may wait for their fsync at once.
 const IN_FLIGHT_BYTES_MAX: u32 = 64 * 1024 * 1024;
-/// Bytes that must be free on the disk for a write to be accepted: room for a segment, a flush of the
-/// metadata and a file in the making would need more, but these fail cleanly; the reserve keeps them rare.
-const DISK_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+/// Bytes that must be free on the disk beside two segments of the log for rows to be accepted: room for a flush
+/// of the metadata, a snapshot and the removal of files.
+const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What the maintenance loop measured last, and the room that is left for entries in flight.
 #[derive(Debug)]
@@ -23,6 +24,28 @@ pub(crate) struct Pressure {
     log_bytes: AtomicU64,
     disk_free: AtomicU64,
     proposed_bytes: AtomicU64,
+    /// The last measurement failed: how much room there is, is not known.
+    unmeasured: AtomicBool,
+}
+
+/// Says whether a command can make room, or ends something that was begun. Its entry is small and fits into the
+/// log's segment, which has its room already.
+fn makes_room(command: CommandKind) -> bool {
+    match command {
+        CommandKind::Expire
+        | CommandKind::Swept
+        | CommandKind::Drop
+        | CommandKind::Attest
+        | CommandKind::Seal
+        | CommandKind::Compact => true,
+        CommandKind::OpenSession
+        | CommandKind::Register
+        | CommandKind::Evolve
+        | CommandKind::Stage
+        | CommandKind::Append
+        | CommandKind::Upsert
+        | CommandKind::Tombstone => false,
+    }
 }
 
 impl Pressure {
@@ -32,6 +55,7 @@ impl Pressure {
             log_bytes: AtomicU64::new(0),
             disk_free: AtomicU64::new(u64::MAX),
             proposed_bytes: AtomicU64::new(0),
+            unmeasured: AtomicBool::new(false),
         }
     }
 
@@ -39,6 +63,12 @@ impl Pressure {
     pub(crate) fn measured(&self, log_bytes: u64, disk_free: u64) {
         self.log_bytes.store(log_bytes, Ordering::Relaxed);
         self.disk_free.store(disk_free, Ordering::Relaxed);
+        self.unmeasured.store(false, Ordering::Relaxed);
+    }
+
+    /// Records that the maintenance loop could not measure.
+    pub(crate) fn not_measured(&self) {
+        self.unmeasured.store(true, Ordering::Relaxed);
     }
 
     /// Returns the bytes of entries proposed since the node was opened.
@@ -60,24 +90,55 @@ impl Node {
         room.acquire_many_owned(bytes).await.expect("the semaphore is never closed")
     }
 
-    /// Refuses a write that the node could not carry to the end.
-    pub(crate) fn check_writable(&self) -> Result<(), Error> {
-        if let Some(task) = self.failed_task() {
-            return Err(Error::TaskFailed { task });
-        }
+    /// Refuses a command that the node could not carry to the end.
+    ///
+    /// What makes room is taken longer than what takes it: a disk that is full must be freed through the log.
+    pub(crate) fn check_writable(&self, command: CommandKind) -> Result<(), Error> {
+        self.check_tasks()?;
         let pressure = self.pressure();
-        let available = pressure.disk_free.load(Ordering::Relaxed);
-        if available < DISK_RESERVE_BYTES {
-            let path = self.config().data_dir.clone();
-            return Err(Error::DiskFull { path, available, needed: DISK_RESERVE_BYTES });
+        let path = || self.config().data_dir.clone();
+        if pressure.unmeasured.load(Ordering::Relaxed) {
+            return Err(Error::Unmeasured { path: path() });
+        }
+        let available = self.disk_free();
+        // A log that cannot have its next segment ends the node, so two of them are never given away.
+        let needed =
+            self.config().segment_bytes.saturating_mul(2).saturating_add(DISK_RESERVE_BYTES);
+        if available < needed && !makes_room(command) {
+            return Err(Error::DiskFull { path: path(), available, needed });
         }
         Ok(())
+    }
+
+    /// Returns the bytes that were free at the last measurement.
+    pub(crate) fn disk_free(&self) -> u64 {
+        self.pressure().disk_free.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the disk has room for a flush of the metadata and a snapshot; without it both would fail, and
+    /// a failed one ends the node.
+    pub(crate) fn has_room_to_flush(&self) -> bool {
+        DISK_RESERVE_BYTES <= self.disk_free()
+    }
+
+    /// Fails when a task of the node has died.
+    pub(crate) fn check_tasks(&self) -> Result<(), Error> {
+        match self.failed_task() {
+            Some(task) => Err(Error::TaskFailed { task }),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the size of the log at which everything is sealed; a log of a few segments cannot be kept shorter.
+    pub(crate) fn log_limit(&self) -> u64 {
+        let config = self.config();
+        config.log_bytes_max.max(config.segment_bytes.saturating_mul(4))
     }
 
     /// Refuses rows while the log holds too much that could not be put into files.
     pub(crate) fn check_backlog(&self) -> Result<(), Error> {
         // Twice the size at which sealing starts: sealing had a whole log's time to keep up.
-        let limit = self.config().log_bytes_max.saturating_mul(2);
+        let limit = self.log_limit().saturating_mul(2);
         let bytes = self.pressure().log_bytes();
         match bytes > limit {
             true => Err(Error::Backlog { bytes, limit }),

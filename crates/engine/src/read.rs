@@ -174,6 +174,7 @@ impl Node {
         let none = LogIndex(0);
         let applied = *self.raft().applied().borrow();
         let failures = self.jobs().failures();
+        let scrub = self.scrub().state();
         let durable = self.store().durable().map_or(LogIndex(0), |entry| entry.index);
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -182,7 +183,7 @@ impl Node {
             leader: raft.leader,
             term: raft.term.0,
             log: (bounds.first.unwrap_or(none), bounds.last.unwrap_or(none)),
-            log_bytes: self.log_bytes(),
+            log_bytes: self.pressure().log_bytes(),
             committed: bounds.committed,
             applied: applied.index,
             durable,
@@ -197,6 +198,8 @@ impl Node {
                     format!("file {file} of {dataset}, tried {tries} times: {reason}")
                 })
                 .collect(),
+            scrubs: scrub.passes,
+            damage: scrub.damage,
         })
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use alluvium_state_machine::{MetaStore, catalog};
-use alluvium_types::LogIndex;
+use alluvium_types::{LogIndex, Rejection};
 
 use crate::jobs::error_chain;
 use crate::node::Node;
+use crate::scrub;
 use crate::tasks::blocking;
 use crate::{Error, VerifyReport};
 
@@ -21,11 +22,18 @@ impl Node {
     /// Only when it could not look; damage that it found is in the report.
     pub async fn verify(&self) -> Result<VerifyReport, Error> {
         let mut report = VerifyReport::default();
+        // Nothing that is read below may be deleted meanwhile.
+        let _lease = self.lease(self.applied());
         self.verify_digest(&mut report).await?;
         self.verify_log(&mut report).await?;
-        let records = catalog::list(self.view(), LogIndex::MAX)?;
-        for record in records {
-            let context = self.file_context(record.dataset)?;
+        let node = self.clone();
+        report.damage.extend(blocking(move || scrub::log_damage(&node)).await?);
+        for record in catalog::list(self.view(), report.index)? {
+            let context = match self.file_context(record.dataset) {
+                // Dropped since.
+                Err(Error::Rejected(Rejection::DatasetNotFound { .. })) => continue,
+                context => context?,
+            };
             let found = alluvium_materialize::verify_dataset(&context, report.index).await?;
             report.files += found.files;
             report.rows += found.rows;
@@ -69,6 +77,10 @@ impl Node {
             let decoded = read
                 .map_err(Error::from)
                 .and_then(|entry| crate::log::decode(LogIndex(index), &entry));
+            if let Err(Error::Raft(alluvium_raft::Error::NotInLog { .. })) = decoded {
+                // Purged since the bounds were read.
+                continue;
+            }
             report.entries += 1;
             if let Err(error) = decoded {
                 report.damage.push(format!("log entry {index}: {}", error_chain(&error)));

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use alluvium_materialize::FileContext;
 use alluvium_rows::KeyEncoder;
-use alluvium_state_machine::catalog;
-use alluvium_state_machine::record::{FileRecord, FileState};
+use alluvium_state_machine::record::{FileRecord, FileState, ResultRecord};
+use alluvium_state_machine::{catalog, predicate_hash};
 use alluvium_types::limits::{COMPACT_INPUTS_MAX, COMPACT_ROWS_MAX, UPLOAD_PARTS_MAX};
 use alluvium_types::{
     Command, Compact, DatasetKey, ErrorKind, FileId, KeyBlock, LogIndex, Outcome, Rejection, Seal,
-    Stage, StageContent, Tombstone, TombstoneSource,
+    Stage, StageContent, Tombstone, TombstoneSource, UploadId,
 };
 
 use xxhash_rust::xxh3::Xxh3;
@@ -19,7 +19,7 @@ use crate::appender::upload_id;
 use crate::jobs::Failure;
 use crate::keys;
 use crate::node::Node;
-use crate::write::Target;
+use crate::write::{Target, sequence_conflict};
 use crate::{Caller, CompactReport, Error, SealReport, TombstoneKeys, Written};
 
 /// How often a predicate is resolved anew when the dataset changes underneath.
@@ -67,6 +67,10 @@ impl Node {
     ) -> Result<Written, Error> {
         for _ in 0..PREDICATE_TRIES_MAX {
             let target = self.target(name).await?;
+            if let Some(first) = self.recorded(caller).await? {
+                let asked = predicate_hash(target.record.dataset, predicate);
+                return answered(caller, first, asked);
+            }
             let changed_at = catalog::counters(self.view(), target.record.dataset)?.changed_at;
             let at = self.raft().read_index().await?;
             let _lease = self.lease(at);
@@ -77,7 +81,7 @@ impl Node {
             let text = Some(predicate.to_owned());
             match self.tombstone_keys(&conditional, &target, blocks, text).await {
                 Err(Error::Rejected(Rejection::ExpectedIndex { .. }))
-                    if caller.expected_index.is_none() && caller.session.is_none() => {}
+                    if caller.expected_index.is_none() => {}
                 other => return other,
             }
         }
@@ -95,7 +99,10 @@ impl Node {
         let (source, body) = match blocks.as_slice() {
             [] => return Ok(Written { index: self.applied(), count: 0 }),
             [block] => (TombstoneSource::Inline, block.as_bytes().clone()),
-            blocks => (self.stage_keys(caller, dataset, blocks).await?, crate::write::NO_BODY),
+            blocks => {
+                let source = self.stage_keys(caller, dataset, blocks, predicate.is_none()).await?;
+                (source, crate::write::NO_BODY)
+            }
         };
         let command = Command::Tombstone(Tombstone { dataset, source, predicate });
         let response = self.propose(caller, command, &body).await?;
@@ -110,17 +117,27 @@ impl Node {
         caller: &Caller,
         dataset: DatasetKey,
         blocks: &[KeyBlock],
+        has_fixed_keys: bool,
     ) -> Result<TombstoneSource, Error> {
         let parts = blocks.len();
         if parts > UPLOAD_PARTS_MAX as usize {
             let (value, limit) = (parts as u64, u64::from(UPLOAD_PARTS_MAX));
             return Err(Error::TooLarge { what: "one tombstone (in entries)", value, limit });
         }
-        let upload = upload_id(self, caller);
+        // A predicate's keys differ from try to try, so its parts are not those of an earlier one.
+        let upload = match has_fixed_keys {
+            true => upload_id(self, caller),
+            false => UploadId(self.draw_id()),
+        };
+        let is_answered = has_fixed_keys && self.recorded(caller).await?.is_some();
         let unconditional = Caller::named(caller.actor.clone());
         let mut content = Xxh3::new();
         for (part, block) in blocks.iter().enumerate() {
             content.update(block.as_bytes());
+            if is_answered {
+                // Its parts are consumed: a retry proposes the command alone.
+                continue;
+            }
             let part = u32::try_from(part).expect("parts were just counted");
             let stage = Stage { dataset, upload, part, content: StageContent::Keys };
             self.propose(&unconditional, Command::Stage(stage), block.as_bytes()).await?;
@@ -287,7 +304,7 @@ impl Node {
                 let (reason, kind) = (failure.reason.clone(), failure.kind);
                 return Err(Error::JobFailed { file, reason, kind });
             }
-            self.check_writable()?;
+            self.check_tasks()?;
             wait_round(&mut rounds).await?;
         }
     }
@@ -314,8 +331,12 @@ impl Node {
             if !waiting {
                 return Ok(());
             }
-            self.check_writable()?;
+            self.check_tasks()?;
             wait_round(&mut rounds).await?;
+            // Of a round that ended since the call: an older failure may have been mended.
+            if let Some(Failure { reason, kind, .. }) = self.jobs().sweep_failure() {
+                return Err(Error::SweepFailed { reason, kind });
+            }
         }
     }
 
@@ -331,6 +352,21 @@ impl Node {
             view: self.shared_view(),
             log: self.log_source(),
         })
+    }
+}
+
+/// Returns the first answer to a predicate's number.
+fn answered(caller: &Caller, first: ResultRecord, asked: u128) -> Result<Written, Error> {
+    let (index, outcome) = (first.response.index, first.response.outcome);
+    if let Outcome::Rejected(rejection) = outcome {
+        return Err(Error::Rejected(rejection));
+    }
+    match outcome {
+        Outcome::Tombstoned { keys } if first.payload_hash == asked => {
+            Ok(Written { index, count: keys })
+        }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other command is another one")]
+        _ => Err(sequence_conflict(caller)),
     }
 }
 

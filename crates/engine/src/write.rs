@@ -1,10 +1,11 @@
 //! Proposing: what is checked, stamped and encoded before a command enters the log.
 
 use alluvium_state_machine::catalog;
-use alluvium_state_machine::record::DatasetRecord;
+use alluvium_state_machine::record::{DatasetRecord, ResultRecord};
+use alluvium_state_machine::{Key, Table, record_at};
 use alluvium_types::{
     Command, DatasetName, Drop, Entry, Envelope, Evolve, Expire, LogIndex, OpenSession, Outcome,
-    Register, Response, Schema, SchemaChange, SessionId, SessionRef, limits,
+    Register, Rejection, Response, Schema, SchemaChange, SessionId, SessionRef, limits,
 };
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -136,6 +137,10 @@ impl Node {
     /// # Errors
     /// When it does not exist.
     pub async fn drop_dataset(&self, caller: &Caller, name: &str) -> Result<Written, Error> {
+        let is_drop = |outcome: &Outcome| matches!(outcome, Outcome::Dropped);
+        if let Some(first) = self.first_answer(caller, is_drop).await? {
+            return Ok(Written { index: first.index, count: 1 });
+        }
         let dataset = self.target(name).await?.record.dataset;
         let index = self.propose(caller, Command::Drop(Drop { dataset }), &[]).await?.index;
         self.jobs().wake();
@@ -153,7 +158,14 @@ impl Node {
         floor: Option<LogIndex>,
     ) -> Result<Written, Error> {
         let dataset = self.target(name).await?.record.dataset;
-        let floor = floor.unwrap_or_else(|| self.applied());
+        let is_expire = |outcome: &Outcome| matches!(outcome, Outcome::Expired { .. });
+        let first = self.first_answer(caller, is_expire).await?;
+        let floor = match (first.map(|first| first.outcome), floor) {
+            // Where the first try began to prune, this one goes on.
+            (Some(Outcome::Expired { floor, .. }), _) => floor,
+            (_, Some(floor)) => floor,
+            (_, None) => self.applied(),
+        };
         let mut caller = caller.clone();
         let mut pruned = 0_u64;
         loop {
@@ -173,6 +185,34 @@ impl Node {
         }
     }
 
+    /// Returns what a session's number was answered with before, if it was: for calls that read the state to
+    /// make their command, and would make another one now.
+    ///
+    /// A first answer of a rejection is an error again; one to another kind of call is a conflict.
+    pub(crate) async fn first_answer(
+        &self,
+        caller: &Caller,
+        is_this_kind: impl Fn(&Outcome) -> bool,
+    ) -> Result<Option<Response>, Error> {
+        let Some(first) = self.recorded(caller).await? else { return Ok(None) };
+        let response = first.response;
+        if let Outcome::Rejected(rejection) = response.outcome {
+            return Err(Error::Rejected(rejection));
+        }
+        match is_this_kind(&response.outcome) {
+            true => Ok(Some(response)),
+            false => Err(sequence_conflict(caller)),
+        }
+    }
+
+    /// Returns what is remembered of a session's number at a linearizable index.
+    pub(crate) async fn recorded(&self, caller: &Caller) -> Result<Option<ResultRecord>, Error> {
+        let Some((session, sequence)) = caller.session else { return Ok(None) };
+        self.raft().read_index().await?;
+        let key = Key::session_result(session, sequence);
+        Ok(record_at(self.view(), Table::SessionResult, &key, LogIndex::MAX)?)
+    }
+
     /// Proposes a command and turns a rejection into an error.
     pub(crate) async fn propose(
         &self,
@@ -180,7 +220,7 @@ impl Node {
         command: Command,
         body: &[u8],
     ) -> Result<Response, Error> {
-        self.check_writable()?;
+        self.check_writable(command.kind())?;
         let envelope = Envelope {
             session: caller.session.map(|(id, sequence)| SessionRef { id, sequence }),
             actor: caller.actor.clone(),
@@ -218,6 +258,12 @@ impl Node {
             .find(|other| other.to_lowercase() == folded);
         Ok(Error::DatasetNotFound { name: name.to_owned(), similar })
     }
+}
+
+/// Makes the error for a session's number that another command has used.
+pub(crate) fn sequence_conflict(caller: &Caller) -> Error {
+    let (session, sequence) = caller.session.expect("a result was remembered for it");
+    Error::Rejected(Rejection::SequenceConflict { session, sequence })
 }
 
 /// Whoever says that a key may be NULL expects rows without one to be kept, and these could not be.

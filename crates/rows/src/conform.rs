@@ -14,7 +14,9 @@ use alluvium_types as types;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, RecordBatch, StructArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Time64NanosecondType, TimeUnit};
+use arrow::datatypes::{
+    DataType, Decimal128Type, DecimalType as _, Field, FieldRef, Time64NanosecondType, TimeUnit,
+};
 
 use crate::Error;
 use crate::schema::{arrow_field, arrow_type, canonical_type, to_arrow};
@@ -110,8 +112,10 @@ pub(crate) fn represent(
     field: &types::Field,
     path: &str,
 ) -> Result<ArrayRef, Error> {
+    check_decimals(array, field, path)?;
     let target = arrow_type(&field.data_type);
-    if *array.data_type() == target {
+    let is_leaf = field.data_type.children().is_empty();
+    if *array.data_type() == target && (is_leaf || !field.data_type.holds_decimals()) {
         return Ok(Arc::clone(array));
     }
     match (&field.data_type, array.data_type()) {
@@ -129,6 +133,22 @@ pub(crate) fn represent(
             represent(&recast(array, value, path)?, field, path)
         }
         _ => recast(array, &target, path),
+    }
+}
+
+/// Refuses a decimal with more digits than its type has: Arrow takes it, and Parquet would cut it.
+fn check_decimals(array: &ArrayRef, field: &types::Field, path: &str) -> Result<(), Error> {
+    let types::DataType::Decimal128(precision, _) = field.data_type else { return Ok(()) };
+    let Some(decimals) = array.as_primitive_opt::<Decimal128Type>() else { return Ok(()) };
+    let is_too_long = |value: Option<i128>| {
+        value.is_some_and(|value| !Decimal128Type::is_valid_decimal_precision(value, precision))
+    };
+    match decimals.iter().position(is_too_long) {
+        Some(row) => {
+            let expected = Box::new(field.data_type.clone());
+            Err(Error::Inexact { column: path.to_owned(), row, expected })
+        }
+        None => Ok(()),
     }
 }
 

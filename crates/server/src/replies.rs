@@ -127,6 +127,8 @@ pub fn status(answer: Status) -> v1::StatusResponse {
         datasets: answer.datasets,
         jobs: answer.jobs,
         job_errors: answer.job_errors,
+        scrubs: answer.scrubs,
+        damage: answer.damage,
     }
 }
 

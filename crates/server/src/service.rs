@@ -69,7 +69,7 @@ impl Service {
             as_of: request.as_of.map(LogIndex),
             at_least: request.at_least.map(LogIndex),
             local: request.local,
-            timeout: Some(limit),
+            timeout: Some(limit.min(self.node.statement_timeout())),
             memory_bytes: memory_bytes.map_err(too_large)?,
             row_limit: request.row_limit,
         };

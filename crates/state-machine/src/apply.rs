@@ -21,7 +21,8 @@ mod upload;
 mod upsert;
 
 use alluvium_types::{
-    Command, CommandKind, Envelope, Error, LogIndex, Outcome, Rejection, Response, codec, limits,
+    Command, CommandKind, DatasetKey, Envelope, Error, LogIndex, Outcome, Rejection, Response,
+    Tombstone, TombstoneSource, codec, limits,
 };
 use bytes::Bytes;
 
@@ -51,6 +52,9 @@ pub struct EntryRef<'a> {
 /// Returns the hash that tells a retry from the reuse of a sequence number.
 #[must_use]
 pub fn payload_hash(command: &Command, body: &[u8]) -> u128 {
+    if let Command::Tombstone(Tombstone { dataset, predicate: Some(text), .. }) = command {
+        return predicate_hash(*dataset, text);
+    }
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     // A command that does not encode is larger than a header: it never becomes an entry.
     let encoded = codec::encode(command).unwrap_or_else(|_: Error| Vec::new());
@@ -58,6 +62,16 @@ pub fn payload_hash(command: &Command, body: &[u8]) -> u128 {
     hasher.update(&encoded);
     hasher.update(body);
     hasher.digest128()
+}
+
+/// Hashes a predicate tombstone by what was asked for: a retry resolves the predicate again and finds other
+/// keys, as its rows are hidden already, but it is the same command.
+#[must_use]
+pub fn predicate_hash(dataset: DatasetKey, predicate: &str) -> u128 {
+    let (source, predicate) = (TombstoneSource::Inline, Some(predicate.to_owned()));
+    let asked = Command::Tombstone(Tombstone { dataset, source, predicate });
+    let encoded = codec::encode(&asked).unwrap_or_else(|_: Error| Vec::new());
+    xxhash_rust::xxh3::xxh3_128(&encoded)
 }
 
 /// Applies an entry to the state that `view` shows.
@@ -78,7 +92,9 @@ pub fn apply(view: &dyn View, entry: &EntryRef<'_>) -> Result<Applied, ViewError
         Admission::Execute(record) => {
             let outcome = execute(&mut draft, entry)?;
             let response = respond(entry, outcome);
-            if let Some(record) = record {
+            if let Some(record) = record
+                && !is_stale_predicate(entry, &response)
+            {
                 session::remember(&mut draft, entry, record, &response)?;
             }
             Ok(draft.finish(response))
@@ -103,6 +119,16 @@ fn check_actor(envelope: &Envelope) -> Result<(), Rejection> {
 }
 
 /// Runs the command on a draft of its own, which is thrown away if it is rejected.
+/// Says whether a predicate was resolved before the dataset last changed: nobody was answered yet, because the
+/// proposer resolves it anew under the same number.
+fn is_stale_predicate(entry: &EntryRef<'_>, response: &Response) -> bool {
+    let is_predicate =
+        matches!(&entry.envelope.command, Command::Tombstone(Tombstone { predicate: Some(_), .. }));
+    let is_refused =
+        matches!(&response.outcome, Outcome::Rejected(Rejection::ExpectedIndex { .. }));
+    is_predicate && is_refused
+}
+
 fn execute(draft: &mut Draft<'_>, entry: &EntryRef<'_>) -> Result<Outcome, ViewError> {
     let mut attempt = draft.attempt();
     let outcome = match check_expected(&attempt, entry).and_then(|()| dispatch(&mut attempt, entry))

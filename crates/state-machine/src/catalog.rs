@@ -28,14 +28,20 @@ pub fn clock(view: &dyn View) -> Result<u64, ViewError> {
 /// Returns the dataset that has a name, if it was live at `at`.
 ///
 /// # Errors
-/// A local fault.
+/// A local fault; [`ViewError::BelowFloor`] when its record at `at` is pruned.
 pub fn find(
     view: &dyn View,
     name: &DatasetName,
     at: LogIndex,
 ) -> Result<Option<DatasetRecord>, ViewError> {
     match record_at::<NameRecord>(view, Table::Name, &Key::name(name), at)? {
-        Some(record) if record.live => named(view, record.dataset, at).map(Some),
+        Some(record) if record.live => match named(view, record.dataset, at)? {
+            Named::Kept(record) => Ok(Some(record)),
+            Named::Pruned { floor } => {
+                let dataset = name.to_string();
+                Err(ViewError::BelowFloor { dataset, asked: at, floor })
+            }
+        },
         Some(_) | None => Ok(None),
     }
 }
@@ -52,23 +58,59 @@ pub fn dataset(
     record_at(view, Table::Dataset, &Key::dataset(key), at)
 }
 
-/// Returns the datasets that were live at `at`, by name.
+/// Returns the datasets that were live at `at`, by name; those whose record there is pruned are
+/// left out: one dataset's retention does not close the whole catalog.
 ///
 /// # Errors
 /// A local fault.
 pub fn list(view: &dyn View, at: LogIndex) -> Result<Vec<DatasetRecord>, ViewError> {
     let mut datasets = Vec::new();
-    for (_, value) in view.scan_prefix(Table::Name, &Key::empty(), at)? {
-        let record: NameRecord = decode_record(Table::Name, &value)?;
-        if record.live {
-            datasets.push(named(view, record.dataset, at)?);
+    for (_, key) in names(view, at)? {
+        match named(view, key, at)? {
+            Named::Kept(record) => datasets.push(record),
+            Named::Pruned { .. } => {}
         }
     }
     Ok(datasets)
 }
 
-fn named(view: &dyn View, key: DatasetKey, at: LogIndex) -> Result<DatasetRecord, ViewError> {
-    dataset(view, key, at)?.ok_or(ViewError::Dangling { table: Table::Name })
+/// Returns the names that were live at `at`, with what they stood for, in order. Names are never
+/// pruned.
+///
+/// # Errors
+/// A local fault.
+pub fn names(view: &dyn View, at: LogIndex) -> Result<Vec<(String, DatasetKey)>, ViewError> {
+    let table = Table::Name;
+    let mut names = Vec::new();
+    for (key, value) in view.scan_prefix(table, &Key::empty(), at)? {
+        let record: NameRecord = decode_record(table, &value)?;
+        if record.live {
+            let name = String::from_utf8(key.0).map_err(|_| ViewError::Dangling { table })?;
+            names.push((name, record.dataset));
+        }
+    }
+    Ok(names)
+}
+
+/// The record that a name refers to.
+enum Named {
+    Kept(DatasetRecord),
+    /// Expire took it: the dataset cannot be read below its floor.
+    Pruned {
+        floor: LogIndex,
+    },
+}
+
+/// Finds the record of a name at an index. Names outlive the records of their datasets, so that
+/// only the latest record can tell what was pruned from damage.
+fn named(view: &dyn View, key: DatasetKey, at: LogIndex) -> Result<Named, ViewError> {
+    if let Some(record) = dataset(view, key, at)? {
+        return Ok(Named::Kept(record));
+    }
+    match dataset(view, key, LogIndex::MAX)? {
+        Some(latest) if at < latest.floor => Ok(Named::Pruned { floor: latest.floor }),
+        Some(_) | None => Err(ViewError::Dangling { table: Table::Name }),
+    }
 }
 
 /// Returns a schema of a dataset.
@@ -231,9 +273,26 @@ pub fn sweepable(view: &dyn View) -> Result<Vec<(DatasetKey, FileId, SweepRecord
     Ok(found)
 }
 
+/// Returns the uploads that can still be continued or committed.
+///
+/// # Errors
+/// A local fault.
+pub fn open_uploads(view: &dyn View) -> Result<Vec<UploadRecord>, ViewError> {
+    let now_ms = clock(view)?;
+    let mut open = Vec::new();
+    for (_, value) in view.scan_prefix(Table::Upload, &Key::empty(), LogIndex::MAX)? {
+        let upload: UploadRecord = decode_record(Table::Upload, &value)?;
+        if upload.is_open(now_ms) {
+            open.push(upload);
+        }
+    }
+    Ok(open)
+}
+
 /// Returns the lowest log index that anything as of `at` still needs: rows of deltas that no
 /// attested file covers (their entries, which for staged appends are below the visible index) and
-/// parts of open uploads. None means that the whole log may go.
+/// parts of open uploads. None means that the log may go up to the index that was applied when the
+/// caller asked; what is applied later may be needed.
 ///
 /// # Errors
 /// A local fault.
@@ -242,16 +301,12 @@ pub fn retained_from(view: &dyn View, at: LogIndex) -> Result<Option<LogIndex>, 
     let mut need = |index: LogIndex| {
         lowest = Some(lowest.map_or(index, |lowest| lowest.min(index)));
     };
+    // Uploads first: what one entry moves from there to the deltas between the two scans is then seen twice,
+    // never not at all.
+    open_uploads(view)?.iter().for_each(|upload| need(upload.first_index));
     for (_, value) in view.scan_prefix(Table::Delta, &Key::empty(), at)? {
         let delta: DeltaRecord = decode_record(Table::Delta, &value)?;
         delta.entries.iter().for_each(|entry| need(entry.index));
-    }
-    let now_ms = clock(view)?;
-    for (_, value) in view.scan_prefix(Table::Upload, &Key::empty(), LogIndex::MAX)? {
-        let upload: UploadRecord = decode_record(Table::Upload, &value)?;
-        if upload.is_open(now_ms) {
-            need(upload.first_index);
-        }
     }
     Ok(lowest)
 }

@@ -29,7 +29,7 @@ mod table;
 mod view;
 pub mod workload;
 
-pub use apply::{EntryRef, apply, payload_hash};
+pub use apply::{EntryRef, apply, payload_hash, predicate_hash};
 pub use batch::{BatchApplier, BatchEntry, BatchResult, EntryContent, apply_batch};
 pub use digest::StateDigest;
 pub use error::{SnapshotError, StoreError};

@@ -32,6 +32,16 @@ pub enum ViewError {
         /// The table.
         table: Table,
     },
+    /// No fault: the read asked for what expire has pruned. A read of the latest never meets it.
+    #[error("dataset {dataset:?} can be read from index {floor} on, not at {asked}")]
+    BelowFloor {
+        /// The dataset's name.
+        dataset: String,
+        /// The index asked for.
+        asked: LogIndex,
+        /// The lowest index that is kept.
+        floor: LogIndex,
+    },
 }
 
 /// Reads metadata as of an index. Latest-only tables ignore the index.

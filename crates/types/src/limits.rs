@@ -14,9 +14,9 @@ pub const HEADER_BYTES_MAX: u32 = 192 * KIB;
 /// Rows of one batch in an entry.
 pub const BATCH_ROWS_MAX: u32 = 1_048_576;
 /// Entries that one staged append or tombstone may consist of.
-pub const UPLOAD_PARTS_MAX: u32 = 1_024;
+pub const UPLOAD_PARTS_MAX: u32 = 256;
 /// Milliseconds of log time after which an upload that was never committed is forgotten.
-pub const UPLOAD_TTL_MS: u64 = 60 * 60 * 1_000;
+pub const UPLOAD_TTL_MS: u64 = 10 * 60 * 1_000;
 /// Uploads open at once.
 pub const UPLOADS_MAX: u32 = 256;
 
@@ -50,6 +50,8 @@ pub const SESSIONS_EXPIRED_PER_ENTRY_MAX: usize = 64;
 
 /// Unsealed bytes of a dataset at which apply cuts a file.
 pub const SEAL_BYTES: u64 = 64 * 1024 * 1024;
+/// The most that a dataset may ask for: a file of them stays below the limit of a file.
+pub const SEAL_BYTES_MAX: u64 = 1536 * 1024 * 1024;
 /// Unsealed rows of a dataset at which apply cuts a file.
 pub const SEAL_ROWS: u64 = 4 * 1024 * 1024;
 /// Unsealed deltas of a dataset at which apply cuts a file.

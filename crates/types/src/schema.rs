@@ -292,9 +292,18 @@ impl DataType {
 
     fn is_possible(&self) -> bool {
         if let Self::Decimal128(precision, scale) = self {
-            return (1..=38).contains(precision) && scale.unsigned_abs() <= *precision;
+            let scale = u8::try_from(*scale);
+            return (1..=38).contains(precision) && scale.is_ok_and(|scale| scale <= *precision);
         }
         !matches!(self, Self::FixedSizeBinary(0)) && *self != Self::Struct(Vec::new())
+    }
+
+    /// Says whether values of this type are decimals, or hold some.
+    #[must_use]
+    pub fn holds_decimals(&self) -> bool {
+        let mut children = self.children().iter();
+        matches!(self, Self::Decimal128(..))
+            || children.any(|child| child.data_type.holds_decimals())
     }
 
     /// Returns the fields within a nested type; none for the others.

@@ -7,8 +7,8 @@ use crate::contest::{Better, Case, Contender, Harness, Run};
 use crate::report::Section;
 use crate::sample::Params;
 
-/// Bytes of log that an append of 1,000 flights takes.
-const APPEND_BYTES: u64 = 40_000;
+/// Bytes of log that an append of 8,000 flights takes.
+const APPEND_BYTES: u64 = 320_000;
 
 pub(super) fn run(harness: &Harness) -> Result<Section> {
     let mut cases = Vec::new();
@@ -38,7 +38,7 @@ pub(super) fn run(harness: &Harness) -> Result<Section> {
     }
     Ok(Section {
         title: "restart: opening a node after a kill",
-        note: "The log holds appends of 1,000 flights that are in no file; the process that wrote them ended \
+        note: "The log holds appends of 8,000 flights that are in no file; the process that wrote them ended \
                without closing anything. Opened means that everything acknowledged is applied; answered, that \
                a count over all rows came back too. From a warm page cache."
             .to_owned(),

@@ -38,7 +38,7 @@ pub(super) async fn open(directory: &Path) -> Result<Node> {
 pub(super) fn unsealed(key_columns: &[&str]) -> RegisterOptions {
     let mut options = RegisterOptions::keyed(key_columns);
     options.options.seal_rows = u64::MAX;
-    options.options.seal_bytes = u64::MAX;
+    options.options.seal_bytes = alluvium_types::limits::SEAL_BYTES_MAX;
     options
 }
 

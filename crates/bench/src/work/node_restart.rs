@@ -20,7 +20,7 @@ use crate::plan::MIB;
 use crate::sample::{Params, Sample};
 
 /// Rows of one append.
-const ROWS: usize = 1000;
+const ROWS: usize = 8_000;
 /// Bytes of a segment's header.
 const HEADER_BYTES: usize = 4096;
 const _: () = assert!(HEADER_BYTES as u64 == alluvium_wal::limits::SEGMENT_HEADER_BYTES);
@@ -54,6 +54,8 @@ pub(super) fn fill(params: &Params) -> Result<Sample> {
         }
         anyhow::Ok(node)
     })?;
+    let files = runtime.block_on(node.dataset(DATASET, None))?.files;
+    ensure!(files == 0, "{files} files were cut: the rows are not unsealed");
     // Neither may run its destructor: a killed process closes nothing.
     std::mem::forget(node);
     std::mem::forget(runtime);

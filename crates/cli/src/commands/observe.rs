@@ -66,6 +66,8 @@ pub(super) async fn status(backend: &Backend, format: Format) -> Result<(), Fail
         ("datasets", json!(status.datasets)),
         ("jobs", json!(status.jobs)),
         ("job_errors", json!(status.job_errors)),
+        ("scrubs", json!(status.scrubs)),
+        ("damage", json!(status.damage)),
     ];
     print_record(format, &record)
 }

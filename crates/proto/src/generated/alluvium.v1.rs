@@ -466,6 +466,12 @@ pub struct StatusResponse {
     pub jobs: u64,
     #[prost(string, repeated, tag = "16")]
     pub job_errors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Background scrubs that ended since the node was opened.
+    #[prost(uint64, tag = "17")]
+    pub scrubs: u64,
+    /// What the last scrub found damaged.
+    #[prost(string, repeated, tag = "18")]
+    pub damage: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyRequest {}

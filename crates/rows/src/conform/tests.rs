@@ -112,3 +112,20 @@ fn text_repeated_by_views_beyond_an_array_is_refused_before_it_is_copied() {
     let error = conform(&column("c", Arc::new(array)), &schema(vec![field("c", T::Utf8)], &[]));
     assert_eq!(error.expect_err("3 GB").kind(), types::ErrorKind::ResourceExhausted);
 }
+
+#[test]
+fn a_decimal_with_more_digits_than_its_type_is_refused_wherever_it_is() {
+    let array = |value: i128| {
+        let values = arrow::array::Decimal128Array::from(vec![Some(1), None, Some(value)]);
+        values.with_precision_and_scale(4, 2).expect("Arrow does not look at the values")
+    };
+    let flat = schema(vec![field("a", T::Decimal128(4, 2))], &[]);
+    assert!(conform(&column("a", Arc::new(array(9_999))), &flat).is_ok());
+    let expected = "column \"a\": the value in row 2 does not fit";
+    assert!(refusal(&column("a", Arc::new(array(10_000))), &flat).starts_with(expected));
+    let inner = field("x", T::Decimal128(4, 2));
+    let nested = schema(vec![field("a", T::Struct(vec![inner.clone()]))], &[]);
+    let fields = vec![arrow_field(&inner)].into();
+    let rows = StructArray::new(fields, vec![Arc::new(array(-10_000))], None);
+    assert!(refusal(&column("a", Arc::new(rows)), &nested).contains("\"a.x\""));
+}

@@ -1,10 +1,10 @@
 //! Register: a name gets a dataset, once.
 
-use alluvium_types::{
-    Codec, DatasetId, DatasetKey, DatasetName, Field, FieldId, Incarnation, LogIndex, Outcome,
-    Register, Rejection, Schema, SchemaVersion, codec,
-};
 use alluvium_types::{DataType, Error};
+use alluvium_types::{
+    DatasetId, DatasetKey, DatasetName, DatasetOptions, Field, FieldId, Incarnation, LogIndex,
+    Outcome, Register, Rejection, Schema, SchemaVersion, codec, limits,
+};
 
 use crate::record::{DatasetCounters, DatasetRecord, NameRecord};
 use crate::{Key, Table, catalog};
@@ -69,16 +69,15 @@ fn check(draft: &Draft<'_>, command: &Register) -> Result<(), Stop> {
         let (length, limit) = (length as u64, BUCKET_BYTES_MAX as u64);
         return Err(illegal(Error::TooLarge { part: "bucket name", length, limit }));
     }
-    let recipe = &command.options.recipe;
-    if recipe.row_group_rows == 0 {
-        return Err(draft.illegal("a row group has at least one row"));
+    // A seal that could never be written would hold the log for ever.
+    if let Some(fault) = command.options.recipe.fault() {
+        return Err(draft.illegal(fault));
     }
-    match recipe.codec {
-        Codec::Zstd { level } if !(1..=22).contains(&level) => {
-            Err(draft.illegal("a Zstandard level is between 1 and 22"))
-        }
-        Codec::Zstd { .. } | Codec::Uncompressed | Codec::Snappy | Codec::Lz4Raw => Ok(()),
+    let DatasetOptions { seal_bytes, seal_rows, .. } = command.options;
+    if !(1..=limits::SEAL_BYTES_MAX).contains(&seal_bytes) || seal_rows == 0 {
+        return Err(draft.illegal("a file is cut at 1 byte to 1.5 GiB and at one row or more"));
     }
+    Ok(())
 }
 
 /// Returns what a later register must match: the schema without ids, the bucket and the options.

@@ -53,11 +53,19 @@ fn illegal_registrations_are_refused_in_words() {
     );
     refuse(
         |command| command.options.recipe.row_group_rows = 0,
-        "illegal register command: a row group has at least one row",
+        "illegal register command: a row group has between 1,024 and 16,777,216 rows",
     );
     refuse(
         |command| command.options.recipe.codec = alluvium_types::Codec::Zstd { level: 23 },
         "illegal register command: a Zstandard level is between 1 and 22",
+    );
+    refuse(
+        |command| command.options.recipe.writer_version = 2,
+        "illegal register command: the writer has no such version",
+    );
+    refuse(
+        |command| command.options.seal_bytes = u64::MAX,
+        "illegal register command: a file is cut at 1 byte to 1.5 GiB and at one row or more",
     );
     refuse(
         |command| command.bucket = "b".repeat(300),

@@ -1,5 +1,6 @@
 //! Bugs that other systems shipped (`docs/TESTING.md`), at the layer that decides.
 
+use crate::ViewError;
 use crate::record::FileState;
 
 use super::*;
@@ -139,4 +140,31 @@ fn museum_m44_upserts_of_one_key_hide_each_other_in_log_order() {
         machine.run_with(Command::Upsert(command), &body.into()),
         "illegal upsert command: a key block is damaged: its keys do not strictly ascend",
     );
+}
+
+#[test]
+fn museum_m16_what_one_dataset_has_expired_closes_no_other() {
+    let mut machine = Machine::new();
+    let (expired, other) = (machine.register("expired"), machine.register("other"));
+    let before = machine.append(expired, 1);
+    // The first expire writes a record, and the second prunes the one before it.
+    machine.append(other, 1);
+    machine.expire(expired, before.0 + 1);
+    let floor = machine.append(other, 1);
+    machine.expire(expired, floor.0);
+    assert_eq!(catalog::dataset(&machine.store, expired, before).expect("reads"), None);
+    let name = |name: &str| name.parse().expect("legal");
+    let found = catalog::find(&machine.store, &name("expired"), before);
+    let below = matches!(
+        &found,
+        Err(ViewError::BelowFloor { dataset, asked, floor: lowest })
+            if dataset == "expired" && *asked == before && *lowest == floor
+    );
+    assert!(below, "{found:?}");
+    let found = catalog::find(&machine.store, &name("other"), before).expect("reads");
+    assert_eq!(found.map(|record| record.dataset), Some(other));
+    let listed = catalog::list(&machine.store, before).expect("reads");
+    assert_eq!(listed.iter().map(|record| record.dataset).collect::<Vec<_>>(), [other]);
+    assert_eq!(catalog::names(&machine.store, before).expect("reads").len(), 2);
+    assert_eq!(catalog::list(&machine.store, floor).expect("reads").len(), 2);
 }

@@ -220,7 +220,7 @@ fn uploads_expire_by_log_time_and_are_bounded() {
 fn files_are_cut_by_bytes_rows_or_deltas() {
     let mut machine = Machine::new();
     for (name, seal_bytes, seal_rows, appends) in
-        [("a", 250, 1_000, 3), ("b", 1_000_000, 5, 3), ("c", 0, 0, 1)]
+        [("a", 250, 1_000, 3), ("b", 1_000_000, 5, 3), ("c", 1, 1, 1)]
     {
         let mut command = register(name);
         command.options.seal_bytes = seal_bytes;

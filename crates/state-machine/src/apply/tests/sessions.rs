@@ -167,3 +167,44 @@ fn the_least_recently_active_session_makes_room_when_all_are_open() {
     let outcome = machine.in_session(second, 1, nothing()).outcome;
     assert!(matches!(outcome, Outcome::Rejected(Rejection::SessionExpired { .. })), "{outcome:?}");
 }
+
+/// A tombstone by a predicate that was resolved to `keys`.
+fn by_predicate(
+    machine: &mut Machine,
+    session: SessionId,
+    (dataset, keys): (DatasetKey, &[i64]),
+    expected_index: Option<LogIndex>,
+) -> Response {
+    let predicate = Some("value > 3".to_owned());
+    let source = TombstoneSource::Inline;
+    let command = Command::Tombstone(Tombstone { dataset, source, predicate });
+    let mut envelope = machine.envelope(command);
+    envelope.session = Some(SessionRef { id: session, sequence: Sequence(1) });
+    envelope.expected_index = expected_index;
+    machine.send(&envelope, block(keys).as_bytes())
+}
+
+#[test]
+fn museum_m40_a_predicate_that_is_resolved_again_is_the_same_command() {
+    let mut machine = Machine::new();
+    let session = machine.open_session(0);
+    let dataset = machine.register("a");
+    let first = by_predicate(&mut machine, session, (dataset, &[1, 2]), None);
+    assert!(matches!(first.outcome, Outcome::Tombstoned { keys: 2 }), "{:?}", first.outcome);
+    let digest = machine.digest();
+    // The rows are hidden already, so the second resolution finds another one.
+    assert_eq!(by_predicate(&mut machine, session, (dataset, &[9]), None), first);
+    assert_eq!(machine.digest(), digest);
+}
+
+#[test]
+fn a_predicate_that_was_resolved_too_early_may_be_resolved_again_under_its_number() {
+    let mut machine = Machine::new();
+    let session = machine.open_session(0);
+    let dataset = machine.register("a");
+    let early = Some(LogIndex(1));
+    let refused = by_predicate(&mut machine, session, (dataset, &[1]), early).outcome;
+    assert!(matches!(refused, Outcome::Rejected(Rejection::ExpectedIndex { .. })), "{refused:?}");
+    let again = by_predicate(&mut machine, session, (dataset, &[1, 2]), None).outcome;
+    assert!(matches!(again, Outcome::Tombstoned { keys: 2 }), "{again:?}");
+}

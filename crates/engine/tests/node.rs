@@ -1,0 +1,149 @@
+//! A node as the one who embeds it sees it: retries, remains of a lost log, scrubs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_engine::{Caller, Config, Error, Node, RegisterOptions, SqlOptions, TombstoneKeys};
+use alluvium_types::{ErrorKind, LogIndex, Sequence};
+use arrow::array::{AsArray as _, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+
+fn schema() -> SchemaRef {
+    let key = Field::new("key", DataType::Utf8, false);
+    Arc::new(Schema::new(vec![key, Field::new("value", DataType::Int64, true)]))
+}
+
+fn batch(rows: &[(&str, i64)]) -> RecordBatch {
+    let keys = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0)));
+    let values = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1)));
+    RecordBatch::try_new(schema(), vec![keys, values]).expect("two columns")
+}
+
+fn config(dir: &Path) -> Config {
+    Config { segment_bytes: 4 * 1024 * 1024, ..Config::single(dir) }
+}
+
+/// Opens a node with a dataset `t` that has three rows.
+async fn lake(dir: &Path) -> Node {
+    let node = Node::open(config(dir)).await.expect("opens");
+    let caller = Caller::named("test");
+    node.register(&caller, "t", schema(), RegisterOptions::keyed(&["key"])).await.expect("new");
+    node.append(&caller, "t", vec![batch(&[("a", 1), ("b", 2), ("c", 3)])]).await.expect("fits");
+    node
+}
+
+async fn numbered(node: &Node) -> Caller {
+    let session = node.open_session("test", None).await.expect("opens");
+    Caller { session: Some((session, Sequence(1))), ..Caller::named("test") }
+}
+
+async fn count(node: &Node) -> i64 {
+    let text = "SELECT count(*) FROM t";
+    let answer = node.sql(text, SqlOptions::default()).await.expect("plans");
+    let answer = answer.collect().await.expect("answers");
+    answer[0].column(0).as_primitive::<Int64Type>().value(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn museum_m40_commands_that_read_before_they_write_are_answered_once() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let node = lake(root.path()).await;
+    let caller = numbered(&node).await;
+    let predicate = || TombstoneKeys::Predicate("value > 1".to_owned());
+    let first = node.tombstone(&caller, "t", predicate()).await.expect("hides");
+    assert_eq!(first.count, 2);
+    // A row that matches too, but was not there the first time.
+    node.append(&Caller::named("test"), "t", vec![batch(&[("d", 4)])]).await.expect("fits");
+    assert_eq!(node.tombstone(&caller, "t", predicate()).await.expect("again"), first);
+    assert_eq!(count(&node).await, 2);
+    let other = TombstoneKeys::Predicate("value > 3".to_owned());
+    let error = node.tombstone(&caller, "t", other).await.expect_err("the number is used");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+
+    let caller = numbered(&node).await;
+    let first = node.expire(&caller, "t", None).await.expect("expires");
+    let again = node.expire(&caller, "t", None).await.expect("again");
+    assert_eq!(again.index, first.index);
+
+    let caller = numbered(&node).await;
+    let first = node.drop_dataset(&caller, "t").await.expect("drops");
+    assert_eq!(node.drop_dataset(&caller, "t").await.expect("again"), first);
+    node.shutdown().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_gone_is_named_while_anything_that_it_made_is_there() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let dir = root.path().join("node");
+    let node = lake(&dir).await;
+    node.seal(&Caller::named("test"), "t").await.expect("seals");
+    node.shutdown().await.expect("stops");
+    std::fs::remove_dir_all(dir.join("wal")).expect("the log's disk is not mounted");
+    for part in ["meta", "snapshots", "buckets"] {
+        let error = Node::open(config(&dir)).await.expect_err("remains are there");
+        assert!(matches!(&error, Error::LogMissing { .. }), "{part}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        std::fs::remove_dir_all(dir.join("wal")).expect("it was made to look into");
+        let remains = std::fs::remove_dir_all(dir.join(part));
+        assert!(remains.is_ok() || part == "snapshots", "{part}: {remains:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_finds_damage_that_nobody_asked_for() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let dir = root.path().join("node");
+    let node = lake(&dir).await;
+    node.seal(&Caller::named("test"), "t").await.expect("seals");
+    node.shutdown().await.expect("stops");
+    let often = Config { scrub_every: Duration::from_millis(20), ..config(&dir) };
+    let node = Node::open(often).await.expect("opens");
+    wait(&node, |passes, damage| passes > 0 && damage.is_empty()).await;
+    let file = data_file(&dir.join("buckets")).expect("it was sealed");
+    let mut bytes = std::fs::read(&file).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).expect("writable");
+    wait(&node, |_, damage| damage.iter().any(|what| what.starts_with("t: data file"))).await;
+    node.shutdown().await.expect("stops");
+}
+
+async fn wait(node: &Node, is_it: impl Fn(u64, &[String]) -> bool) {
+    for _ in 0..1_000 {
+        let status = node.status().await.expect("status");
+        if is_it(status.scrubs, &status.damage) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it did not come: {:?}", node.status().await.expect("status"));
+}
+
+fn data_file(dir: &Path) -> Option<std::path::PathBuf> {
+    std::fs::read_dir(dir).ok()?.find_map(|entry| {
+        let path = entry.ok()?.path();
+        let is_data = path.extension().is_some_and(|end| end == "parquet");
+        if is_data { Some(path) } else { data_file(&path) }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_could_never_be_written_are_refused_when_they_are_asked_for() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let node = Node::open(config(root.path())).await.expect("opens");
+    let refuse = async |options: RegisterOptions| {
+        let refused = node.register(&Caller::named("test"), "t", schema(), options).await;
+        let error = refused.expect_err("it could never be sealed");
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    };
+    let mut options = RegisterOptions::keyed(&[]);
+    options.options.recipe.row_group_rows = 1;
+    refuse(options).await;
+    let mut options = RegisterOptions::keyed(&[]);
+    options.options.seal_bytes = u64::MAX;
+    refuse(options).await;
+    assert_eq!(node.datasets(None).await.expect("lists").len(), 0);
+    assert!(node.applied() > LogIndex(0));
+    node.shutdown().await.expect("stops");
+}
