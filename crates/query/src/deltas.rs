@@ -260,10 +260,12 @@ impl DeltaReader {
         let (dataset, view) = (&self.dataset, &self.scope.sources.view);
         let gone = || Error::DeltaGone { dataset: dataset.name().to_owned(), index };
         // The seal was attested after this query's index, so the latest metadata is asked.
-        let file = catalog::sealed_in(view.as_ref(), dataset.key(), index, LogIndex::MAX)?;
-        let file = file.ok_or_else(gone)?;
-        let version = file.schema_version;
-        let own = catalog::schema(view.as_ref(), dataset.key(), version, LogIndex::MAX)?;
+        let (file, own) = dataset.guard(view, |view| {
+            let file = catalog::sealed_in(view, dataset.key(), index, LogIndex::MAX)?;
+            let file = file.ok_or_else(gone)?;
+            let own = catalog::schema(view, dataset.key(), file.schema_version, LogIndex::MAX)?;
+            Ok((file, own))
+        })?;
         let batches = self.read_file(&file, index).await?;
         let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         if rows == delta.rows { Ok((batches, own)) } else { Err(gone()) }

@@ -201,22 +201,19 @@ impl QueryEngine {
             return Ok(None);
         }
         let folded = name.to_lowercase();
-        let mut found = metadata_catalog::list(view.as_ref(), at)?;
-        found.retain(|record| record.name.as_str().to_lowercase() == folded);
-        match (found.pop(), found.is_empty()) {
-            (None, _) => Ok(None),
-            (Some(only), true) => DatasetAt::of(view, only, at).map(Some),
-            (Some(last), false) => {
-                let all = found.iter().chain([&last]);
-                let candidates = all.map(|record| record.name.to_string()).collect();
-                Err(Error::TableAmbiguous { name: name.to_owned(), candidates })
-            }
+        // Names alone: what a dataset has expired must not hide that its name is meant.
+        let names = metadata_catalog::names(view.as_ref(), at)?.into_iter().map(|(name, _)| name);
+        let candidates: Vec<_> = names.filter(|name| name.to_lowercase() == folded).collect();
+        match candidates.as_slice() {
+            [] => Ok(None),
+            [only] => DatasetAt::find(view, only, at),
+            [_, ..] => Err(Error::TableAmbiguous { name: name.to_owned(), candidates }),
         }
     }
 
     fn table_not_found(&self, name: &str, at: LogIndex) -> Result<Error, Error> {
-        let datasets = metadata_catalog::list(self.sources.view.as_ref(), at)?;
-        let suggestion = nearest(name, datasets.iter().map(|record| record.name.as_str()));
+        let names = metadata_catalog::names(self.sources.view.as_ref(), at)?;
+        let suggestion = nearest(name, names.iter().map(|(name, _)| name.as_str()));
         Ok(Error::TableNotFound { name: name.to_owned(), at, suggestion })
     }
 }

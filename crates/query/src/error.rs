@@ -297,7 +297,14 @@ fn kind_below(source: &SharedError) -> ErrorKind {
 
 impl From<ViewError> for Error {
     fn from(source: ViewError) -> Self {
-        Self::Metadata { source: Arc::new(source) }
+        match source {
+            ViewError::BelowFloor { dataset, asked, floor } => {
+                Self::BelowFloor { dataset, asked, floor }
+            }
+            ViewError::Read { .. } | ViewError::Decode { .. } | ViewError::Dangling { .. } => {
+                Self::Metadata { source: Arc::new(source) }
+            }
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use alluvium_stdx::ManualClock;
 use alluvium_storage::{Bucket, BucketKind};
 use alluvium_types::{
     Append, Attest, Command, Compact, DataType, DatasetKey, DatasetOptions, Entry, Envelope,
-    Evolve, Field, FieldId, FileId, LogIndex, NodeId, Outcome, Register, RowSource, Schema,
+    Evolve, Expire, Field, FieldId, FileId, LogIndex, NodeId, Outcome, Register, RowSource, Schema,
     SchemaChange, Seal, Term, Tombstone, TombstoneSource, Upsert,
 };
 
@@ -145,22 +145,14 @@ impl Lake {
 
     pub(crate) fn propose(&mut self, command: Command, body: Bytes) -> Outcome {
         self.at = self.at.next();
-        let envelope = Envelope {
-            session: None,
-            actor: "test".to_owned(),
-            proposed_at_ms: 1_000 + self.at.0,
-            expected_index: None,
-            command,
-        };
-        let payload_hash = payload_hash(&envelope.command, &body);
-        let content = EntryContent::Command { envelope: &envelope, body: &body, payload_hash };
-        let id = AppliedEntry { term: 1, leader: NodeId(1), index: self.at };
-        let mut applied =
-            apply_batch(self.store.as_ref(), &[BatchEntry { id, content }]).expect("applies");
-        self.store.commit(applied.commit).expect("commits");
-        let entry = Entry::command(&envelope, &body).expect("an entry");
+        let (entry, outcome) = apply(&self.store, self.at, command, &body);
         self.log.entries.lock().expect("no test panics with it").push(entry);
-        applied.responses.pop().flatten().expect("a response").outcome
+        outcome
+    }
+
+    pub(crate) fn expire(&mut self, dataset: DatasetKey, floor: LogIndex) {
+        let outcome = self.propose(Command::Expire(Expire { dataset, floor }), Bytes::new());
+        assert!(matches!(outcome, Outcome::Expired { more: false, .. }), "{outcome:?}");
     }
 
     pub(crate) fn register(&mut self, name: &str, schema: Schema) -> DatasetKey {
@@ -305,6 +297,29 @@ impl Lake {
     pub(crate) async fn error(&self, sql: &str) -> Error {
         self.try_sql(sql).await.expect_err(sql)
     }
+}
+
+/// Applies one command to a store as the entry at `at`.
+pub(crate) fn apply(
+    store: &MemoryStore,
+    at: LogIndex,
+    command: Command,
+    body: &Bytes,
+) -> (Entry, Outcome) {
+    let envelope = Envelope {
+        session: None,
+        actor: "test".to_owned(),
+        proposed_at_ms: 1_000 + at.0,
+        expected_index: None,
+        command,
+    };
+    let payload_hash = payload_hash(&envelope.command, body);
+    let content = EntryContent::Command { envelope: &envelope, body, payload_hash };
+    let id = AppliedEntry { term: 1, leader: NodeId(1), index: at };
+    let mut applied = apply_batch(store, &[BatchEntry { id, content }]).expect("applies");
+    store.commit(applied.commit).expect("commits");
+    let entry = Entry::command(&envelope, body).expect("an entry");
+    (entry, applied.responses.pop().flatten().expect("a response").outcome)
 }
 
 /// Returns rows as sorted text.

@@ -1,7 +1,7 @@
 //! What the metadata says about one dataset at one index. Planning reads nothing else.
 //!
 //! Must not: touch an object store or the log. Invariant: everything here is as of `at`, but for the seals
-//! that hold rows which have left the log since.
+//! that hold rows which have left the log since; what expire may have pruned under a read is an error.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 
 use alluvium_rows as rows;
 use alluvium_state_machine::record::{DatasetRecord, DeltaRecord, FileRecord};
-use alluvium_state_machine::{Key, ScanRange, Table, View, catalog};
+use alluvium_state_machine::{Key, ScanRange, Table, View, ViewError, catalog};
 use alluvium_types::{DatasetKey, DatasetName, LogIndex, Schema, SchemaVersion};
 
 use crate::Error;
@@ -49,17 +49,21 @@ impl DatasetAt {
         record: DatasetRecord,
         at: LogIndex,
     ) -> Result<Self, Error> {
-        // The floor is where it is now: what was readable once may be gone.
-        let latest = catalog::dataset(view.as_ref(), record.dataset, LogIndex::MAX)?;
-        let floor = latest.map_or(record.floor, |latest| latest.floor.max(record.floor));
-        if at < floor {
-            let dataset = record.name.to_string();
-            return Err(Error::BelowFloor { dataset, asked: at, floor });
-        }
-        let schema = catalog::schema(view.as_ref(), record.dataset, record.schema_version, at)?;
+        let (key, version) = (record.dataset, record.schema_version);
+        let read = |view: &dyn View| Ok(catalog::schema(view, key, version, at)?);
+        let schema = Floor { view, dataset: key, name: record.name.as_str(), at }.guard(read)?;
         let arrow = rows::to_arrow(&schema);
         let arrow_with_index = rows::schema::with_index(&arrow);
         Ok(Self { record, schema, arrow, arrow_with_index, at })
+    }
+
+    /// Reads something about the dataset that expire may prune under a running query.
+    pub(crate) fn guard<T>(
+        &self,
+        view: &SharedView,
+        read: impl FnOnce(&dyn View) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        Floor { view, dataset: self.key(), name: self.name(), at: self.at }.guard(read)
     }
 
     /// Returns the dataset's identity.
@@ -79,14 +83,15 @@ impl DatasetAt {
 
     /// Returns the files that readers at the index use.
     pub(crate) fn live_files(&self, view: &SharedView) -> Result<Vec<FileRecord>, Error> {
-        let mut files = catalog::files(view.as_ref(), self.key(), self.at)?;
+        let read = |view: &dyn View| Ok(catalog::files(view, self.key(), self.at)?);
+        let mut files = self.guard(view, read)?;
         files.retain(FileRecord::is_live);
         Ok(files)
     }
 
     /// Returns the deltas that readers at the index use.
     pub(crate) fn deltas(&self, view: &SharedView) -> Result<Vec<(LogIndex, DeltaRecord)>, Error> {
-        Ok(catalog::deltas(view.as_ref(), self.key(), self.at)?)
+        self.guard(view, |view| Ok(catalog::deltas(view, self.key(), self.at)?))
     }
 
     /// Returns an earlier schema of the dataset.
@@ -98,7 +103,7 @@ impl DatasetAt {
         if version == self.record.schema_version {
             return Ok(self.schema.clone());
         }
-        Ok(catalog::schema(view.as_ref(), self.key(), version, self.at)?)
+        self.guard(view, |view| Ok(catalog::schema(view, self.key(), version, self.at)?))
     }
 
     /// Says whether a tombstone above `after` was made by the index.
@@ -111,6 +116,43 @@ impl DatasetAt {
         let prefix = Key::dataset(self.key());
         let range =
             ScanRange { table: Table::Tombstone, prefix: &prefix, from: Some(&from), limit: 1 };
-        Ok(!view.scan_at(&range, self.at)?.is_empty())
+        self.guard(view, |view| Ok(!view.scan_at(&range, self.at)?.is_empty()))
+    }
+}
+
+/// What a read of one dataset at one index is guarded with.
+#[derive(Clone, Copy)]
+pub(crate) struct Floor<'a> {
+    pub(crate) view: &'a SharedView,
+    pub(crate) dataset: DatasetKey,
+    pub(crate) name: &'a str,
+    pub(crate) at: LogIndex,
+}
+
+impl Floor<'_> {
+    /// Reads, and refuses what was read when the floor is above the index by then.
+    ///
+    /// Invariant: the floor is read after the rest. Expire moves it in the batch that prunes, so a floor that
+    /// is not above the index proves that nothing was missing from the read before it; a floor read first
+    /// proves nothing.
+    pub(crate) fn guard<T>(
+        self,
+        read: impl FnOnce(&dyn View) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        // What is pruned can make the read fail too, so its error waits for the floor.
+        let found = read(self.view.as_ref());
+        self.check()?;
+        found
+    }
+
+    fn check(self) -> Result<(), Error> {
+        let latest = catalog::dataset(self.view.as_ref(), self.dataset, LogIndex::MAX)?;
+        // A dropped dataset keeps its last record, with a floor above everything in it.
+        let latest = latest.ok_or(ViewError::Dangling { table: Table::Dataset })?;
+        if self.at < latest.floor {
+            let dataset = self.name.to_owned();
+            return Err(Error::BelowFloor { dataset, asked: self.at, floor: latest.floor });
+        }
+        Ok(())
     }
 }

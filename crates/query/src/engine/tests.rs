@@ -9,6 +9,7 @@ use alluvium_types::{DatasetKey, SchemaChange};
 use super::*;
 use crate::lake::{Lake, field, keyed_schema};
 
+mod expire;
 mod model;
 mod museum;
 mod refusals;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{DatasetRecord, FileContent, FileRecord, FileState};
-use alluvium_types::LogIndex;
+use alluvium_state_machine::{View, catalog};
+use alluvium_types::{KeyBlock, LogIndex};
 
 use crate::Error;
+use crate::metadata::Floor;
 use crate::table::QueryScope;
 
 fn schema(columns: &[(&str, DataType, bool)]) -> SchemaRef {
@@ -23,6 +24,27 @@ fn schema(columns: &[(&str, DataType, bool)]) -> SchemaRef {
 
 fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch, Error> {
     RecordBatch::try_new(schema, columns).map_err(|source| Error::Rows { source: Arc::new(source) })
+}
+
+/// Reads something about every dataset that can be read at the index, as a list does: what one dataset has
+/// expired closes no other.
+fn each<T>(
+    scope: &QueryScope,
+    at: LogIndex,
+    read: impl Fn(&dyn View, &DatasetRecord) -> Result<T, Error>,
+) -> Result<Vec<(DatasetRecord, T)>, Error> {
+    let view = &scope.sources.view;
+    let mut found = Vec::new();
+    for record in catalog::list(view.as_ref(), at)? {
+        let name = record.name.as_str();
+        let guarded = Floor { view, dataset: record.dataset, name, at };
+        match guarded.guard(|view| read(view, &record)) {
+            Ok(part) => found.push((record, part)),
+            Err(Error::BelowFloor { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn datasets_schema() -> SchemaRef {
@@ -39,13 +61,11 @@ pub(super) fn datasets_schema() -> SchemaRef {
 }
 
 pub(super) fn datasets(scope: &QueryScope, at: LogIndex) -> Result<RecordBatch, Error> {
-    let view = scope.sources.view.as_ref();
-    let all = catalog::list(view, at)?;
-    let mut keys = Vec::with_capacity(all.len());
-    for record in &all {
+    let read = each(scope, at, |view, record| {
         let schema = catalog::schema(view, record.dataset, record.schema_version, at)?;
-        keys.push(schema.key_columns.join(", "));
-    }
+        Ok(schema.key_columns.join(", "))
+    })?;
+    let (all, keys): (Vec<_>, Vec<_>) = read.into_iter().unzip();
     let text = |f: fn(&DatasetRecord) -> String| -> ArrayRef {
         Arc::new(all.iter().map(|record| Some(f(record))).collect::<StringArray>())
     };
@@ -85,10 +105,9 @@ pub(super) fn files_schema() -> SchemaRef {
 }
 
 pub(super) fn files(scope: &QueryScope, at: LogIndex) -> Result<RecordBatch, Error> {
-    let view = scope.sources.view.as_ref();
+    let read = each(scope, at, |view, record| Ok(catalog::files(view, record.dataset, at)?))?;
     let mut all: Vec<(DatasetRecord, FileRecord)> = Vec::new();
-    for dataset in catalog::list(view, at)? {
-        let files = catalog::files(view, dataset.dataset, at)?;
+    for (dataset, files) in read {
         all.extend(files.into_iter().map(|file| (dataset.clone(), file)));
     }
     let text = |f: &dyn Fn(&DatasetRecord, &FileRecord) -> String| -> ArrayRef {
@@ -146,15 +165,21 @@ pub(super) fn tombstones_schema() -> SchemaRef {
 }
 
 pub(super) fn tombstones(scope: &QueryScope, at: LogIndex) -> Result<RecordBatch, Error> {
-    let view = scope.sources.view.as_ref();
+    let read = each(scope, at, |view, record| {
+        let blocks = catalog::tombstones(view, record.dataset, at)?;
+        let row = |(index, block): &(LogIndex, KeyBlock)| {
+            (index.0, u64::from(block.len()), block.as_bytes().len() as u64)
+        };
+        Ok(blocks.iter().map(row).collect::<Vec<_>>())
+    })?;
     let (mut names, mut indexes) = (Vec::new(), Vec::new());
     let (mut keys, mut bytes) = (Vec::new(), Vec::new());
-    for dataset in catalog::list(view, at)? {
-        for (index, block) in catalog::tombstones(view, dataset.dataset, at)? {
+    for (dataset, blocks) in read {
+        for (index, block_keys, block_bytes) in blocks {
             names.push(dataset.name.to_string());
-            indexes.push(index.0);
-            keys.push(u64::from(block.len()));
-            bytes.push(block.as_bytes().len() as u64);
+            indexes.push(index);
+            keys.push(block_keys);
+            bytes.push(block_bytes);
         }
     }
     let columns: Vec<ArrayRef> = vec![

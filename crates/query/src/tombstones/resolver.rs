@@ -23,7 +23,7 @@ use alluvium_types::{DatasetKey, FileId, LogIndex, Schema};
 use crate::Error;
 use crate::cache::Cache;
 use crate::error::SharedError;
-use crate::metadata::SharedView;
+use crate::metadata::{Floor, SharedView};
 use crate::tombstones::positions::{Hidden, Resolved};
 
 /// A file whose hidden rows are wanted.
@@ -77,8 +77,11 @@ impl Resolver {
         }
         let unreadable =
             |source: SharedError| Error::Tombstones { dataset: name.to_owned(), source };
-        let blocks = catalog::tombstones_after(self.view.as_ref(), dataset, after, at);
-        let mut blocks = blocks.map_err(|source| unreadable(Arc::new(source)))?;
+        // Before anything of it is cached: a block that expire took would stay missing.
+        let mut blocks = Floor { view: &self.view, dataset, name, at }.guard(|view| {
+            let blocks = catalog::tombstones_after(view, dataset, after, at);
+            blocks.map_err(|source| unreadable(Arc::new(source)))
+        })?;
         // Versions above `at` are not in the answer; a block above it would hide rows too early.
         blocks.retain(|(index, _)| *index <= at);
         let index = Arc::new(TombstoneIndex::from_blocks(&blocks));
