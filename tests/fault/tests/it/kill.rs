@@ -55,16 +55,15 @@ async fn check_survivor(dir: &Path, operations: &[Operation], acknowledged: usiz
     perform(&node, &probe).await.unwrap_or_else(|error| panic!("{at:?}: it writes: {error:?}"));
     let report = node.verify().await.expect("it looks");
     assert_eq!(report.damage, Vec::<String>::new(), "{at:?}");
-    let status = node.status().await.expect("status");
-    let cluster = u128::from_str_radix(&status.cluster_id, 16).expect("hexadecimal");
     node.shutdown().await.expect("it stops");
-    check_digest(dir, cluster, at).await;
+    check_digest(dir, at).await;
 }
 
 /// The digest of the reopened node equals that of its log applied from the first entry.
-async fn check_digest(dir: &Path, cluster: u128, at: (u64, u64)) {
+pub(crate) async fn check_digest(dir: &Path, at: (u64, u64)) {
     let node = open(dir).await.expect("it opens once more");
     let status = node.status().await.expect("status");
+    let cluster = u128::from_str_radix(&status.cluster_id, 16).expect("hexadecimal");
     node.shutdown().await.expect("it stops");
     let owner = Owner { cluster, node: 1 };
     let replayed = replay::digest_of_log(dir, owner, status.applied).expect("the log is whole");
