@@ -17,6 +17,11 @@ const FORMAT_VERSION: u16 = 1;
 const IDENTITY_BYTES: usize = 44;
 const IDENTITY_FILE: &str = "node.alluvium";
 const LOCK_FILE: &str = "lock";
+const SUSPECT_FILE: &str = "meta.suspect";
+/// Made by the file system itself.
+const LOST_AND_FOUND: &str = "lost+found";
+/// Damaged metadata stores that are kept; a store that is damaged more often has another fault.
+const SET_ASIDE_MAX: u32 = 3;
 
 /// An open, locked data directory. Invariant: the lock is held as long as the value lives.
 #[derive(Debug)]
@@ -63,10 +68,33 @@ impl DataDir {
         self.root.join("meta")
     }
 
-    /// Returns a name that is not taken, for a metadata store that is set aside.
-    pub(crate) fn damaged_metadata(&self) -> PathBuf {
+    /// Returns a name that is not taken, for a metadata store that is set aside; none when many are.
+    pub(crate) fn damaged_metadata(&self) -> Option<PathBuf> {
         let name = |number: u32| self.root.join(format!("meta.damaged.{number}"));
-        (0..).map(name).find(|path| !path.exists()).expect("a directory has fewer than 2^32 names")
+        (0..SET_ASIDE_MAX).map(name).find(|path| !path.exists())
+    }
+
+    /// Says whether the metadata store was found damaged while it was in use.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.root.join(SUSPECT_FILE).exists()
+    }
+
+    /// Leaves word that the metadata store is damaged; the next start builds it anew. The word decides nothing
+    /// that is true: without it the same damage is met again, with it the store is made from snapshot and log.
+    pub(crate) fn suspect_metadata(&self) -> Result<(), Error> {
+        let path = self.root.join(SUSPECT_FILE);
+        durable::write(&path, b"the metadata store is damaged\n")
+            .map_err(|source| unusable(&path, source))
+    }
+
+    /// Removes the word.
+    pub(crate) fn trust_metadata(&self) -> Result<(), Error> {
+        let path = self.root.join(SUSPECT_FILE);
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(unusable(&path, source)),
+        }
     }
 
     pub(crate) fn snapshots(&self) -> PathBuf {
@@ -153,7 +181,9 @@ fn refuse_foreign_content(root: &Path) -> Result<(), Error> {
     let entries = std::fs::read_dir(root).map_err(|source| unusable(root, source))?;
     for entry in entries {
         let name = entry.map_err(|source| unusable(root, source))?.file_name();
-        let ours = name == LOCK_FILE || name == *durable::temporary_name(Path::new(IDENTITY_FILE));
+        let ours = name == LOCK_FILE
+            || name == LOST_AND_FOUND
+            || name == *durable::temporary_name(Path::new(IDENTITY_FILE));
         if !ours {
             let path = root.to_owned();
             return Err(Error::NotADataDirectory { path, found: name.display().to_string() });

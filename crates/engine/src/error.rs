@@ -62,6 +62,14 @@ pub enum Error {
         /// The highest readable.
         high: LogIndex,
     },
+    /// An index that was waited for was not applied in time.
+    #[error("index {index} was not applied in time, the newest is {applied}")]
+    NotReached {
+        /// The index asked for.
+        index: LogIndex,
+        /// The newest.
+        applied: LogIndex,
+    },
     /// More than one atomic append, upsert or tombstone may hold.
     #[error("{what} is too large: {value}, the limit is {limit}")]
     TooLarge {
@@ -219,6 +227,7 @@ impl Error {
             Self::Store(error) => store_kind(error),
             Self::DatasetNotFound { .. } | Self::BucketNotFound { .. } => ErrorKind::NotFound,
             Self::IndexOutOfRange { .. } => ErrorKind::OutOfRange,
+            Self::NotReached { .. } => ErrorKind::DeadlineExceeded,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
             Self::JobFailed { kind, .. }
             | Self::CompactionAbandoned { kind, .. }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use alluvium_materialize::LogSource;
 use alluvium_metastore::{OpenOptions, RocksStore};
 use alluvium_query::{BucketSource, QueryConfig, QueryEngine, Sources};
-use alluvium_raft::{RaftConfig, RaftNode, Timings};
+use alluvium_raft::{Fault, RaftConfig, RaftNode, Timings};
 use alluvium_state_machine::{Effect, MetaStore, StoreError, View};
 use alluvium_stdx::{Clock, Prng, Spawner, durable};
 use alluvium_storage::{Bucket, BucketConfig, BucketIdentity, Opening};
@@ -158,8 +158,23 @@ impl Node {
             .background("jobs", jobs::run(self.clone(), self.parts.shutdown.subscribe()).boxed());
         spawner
             .background("scrub", scrub::run(self.clone(), self.parts.shutdown.subscribe()).boxed());
+        spawner.task("watch", self.clone().watch().boxed());
         let maintenance = maintain::run(self.clone(), self.parts.shutdown.subscribe());
         spawner.task("maintenance", maintenance.boxed());
+    }
+
+    /// Waits for a fault that ends the node, and leaves word when the metadata is at fault.
+    async fn watch(self) {
+        let mut shutdown = self.parts.shutdown.subscribe();
+        let fault = tokio::select! {
+            fault = self.parts.raft.stopped() => fault,
+            _ = shutdown.wait_for(|shutdown| *shutdown) => None,
+        };
+        let Some(fault) = fault.filter(|fault| is_metadata_damage(fault)) else { return };
+        tracing::error!(cause = jobs::error_chain(fault.as_ref()), "the metadata is damaged");
+        if let Err(error) = self.parts.dir.suspect_metadata() {
+            tracing::error!(error = jobs::error_chain(&error), "the next start will meet it again");
+        }
     }
 
     /// Stops the node: running jobs end, the metadata is flushed, the log is closed.
@@ -190,8 +205,12 @@ impl Node {
     /// A node whose log or metadata failed acknowledges nothing any more: end the process and open the
     /// directory anew.
     pub async fn stopped(&self) -> Option<Error> {
-        let fault = self.parts.raft.stopped().await?;
-        Some(Error::Raft(alluvium_raft::Error::Poisoned { fault }))
+        tokio::select! {
+            fault = self.parts.raft.stopped() => {
+                Some(Error::Raft(alluvium_raft::Error::Poisoned { fault: fault? }))
+            }
+            task = self.parts.tasks.one_failed() => Some(Error::TaskFailed { task }),
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -335,20 +354,36 @@ impl OpenLog {
 /// where these two do not reach back far enough, consensus refuses to start.
 fn open_store(dir: &DataDir) -> Result<RocksStore, Error> {
     let path = dir.metadata();
-    match RocksStore::open(&path, OpenOptions::standard()) {
-        Err(StoreError::Corrupt { path: damaged, source }) => {
-            let aside = dir.damaged_metadata();
-            tracing::warn!(
-                damaged = %damaged.display(),
-                cause = jobs::error_chain(source.as_ref()),
-                kept_at = %aside.display(),
-                "the metadata store is damaged, it is rebuilt from snapshot and log"
-            );
-            durable::rename(&path, &aside).map_err(|source| unusable(&path, source))?;
-            Ok(RocksStore::open(&path, OpenOptions::standard())?)
-        }
-        opened => Ok(opened?),
-    }
+    let damage = match RocksStore::open(&path, OpenOptions::standard()) {
+        Ok(_) if dir.is_suspect() => None,
+        Err(StoreError::Corrupt { path, source }) => Some(StoreError::Corrupt { path, source }),
+        opened => return Ok(opened?),
+    };
+    let cause =
+        damage.as_ref().map_or("found while it was in use".to_owned(), |e| jobs::error_chain(e));
+    let Some(aside) = dir.damaged_metadata() else {
+        tracing::error!(cause, "the metadata store is damaged again, and was rebuilt often enough");
+        return match damage {
+            Some(damage) => Err(damage.into()),
+            None => Ok(RocksStore::open(&path, OpenOptions::standard())?),
+        };
+    };
+    tracing::warn!(
+        cause,
+        kept_at = %aside.display(),
+        "the metadata store is damaged, it is rebuilt from snapshot and log"
+    );
+    durable::rename(&path, &aside).map_err(|source| unusable(&path, source))?;
+    dir.trust_metadata()?;
+    Ok(RocksStore::open(&path, OpenOptions::standard())?)
+}
+
+/// Says whether a node ended because its metadata cannot be believed.
+fn is_metadata_damage(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Apply { .. } | Fault::Store(StoreError::Corrupt { .. } | StoreError::View { .. })
+    )
 }
 
 fn raft_config(dir: &DataDir) -> RaftConfig {

@@ -87,7 +87,9 @@ impl Node {
 
     async fn read_index(&self, options: &SqlOptions) -> Result<LogIndex, Error> {
         if let Some(index) = options.at_least {
-            self.wait_applied(index).await?;
+            let limit = options.timeout.unwrap_or_else(|| self.statement_timeout());
+            let waited = tokio::time::timeout(limit, self.wait_applied(index)).await;
+            waited.map_err(|_elapsed| Error::NotReached { index, applied: self.applied() })??;
         }
         match options.local {
             true => Ok(self.applied()),

@@ -29,6 +29,14 @@ impl Tasks {
         *self.failed.borrow()
     }
 
+    /// Waits until a task has panicked; returns its name.
+    pub(crate) async fn one_failed(&self) -> &'static str {
+        let mut failed = self.failed.subscribe();
+        // The sender lives as long as `self`, so the wait ends with a name only.
+        let name = failed.wait_for(Option::is_some).await.ok().and_then(|name| *name);
+        name.expect("the value that was waited for is a name")
+    }
+
     /// Waits until every task has ended.
     pub(crate) async fn join(&self) {
         let mut running = {

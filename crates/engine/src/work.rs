@@ -97,7 +97,10 @@ impl Node {
     ) -> Result<Written, Error> {
         let dataset = target.record.dataset;
         let (source, body) = match blocks.as_slice() {
-            [] => return Ok(Written { index: self.applied(), count: 0 }),
+            [] => {
+                self.check_unchanged(caller, dataset)?;
+                return Ok(Written { index: self.applied(), count: 0 });
+            }
             [block] => (TombstoneSource::Inline, block.as_bytes().clone()),
             blocks => {
                 let source = self.stage_keys(caller, dataset, blocks, predicate.is_none()).await?;
@@ -110,6 +113,16 @@ impl Node {
             unreachable!("tombstone answered {:?}", response.outcome)
         };
         Ok(Written { index: response.index, count: keys })
+    }
+
+    /// Refuses a condition that does not hold, for a command that has nothing to propose.
+    fn check_unchanged(&self, caller: &Caller, dataset: DatasetKey) -> Result<(), Error> {
+        let Some(expected) = caller.expected_index else { return Ok(()) };
+        let actual = catalog::counters(self.view(), dataset)?.changed_at;
+        match expected == actual {
+            true => Ok(()),
+            false => Err(Error::Rejected(Rejection::ExpectedIndex { expected, actual })),
+        }
     }
 
     async fn stage_keys(

@@ -147,3 +147,20 @@ async fn files_that_could_never_be_written_are_refused_when_they_are_asked_for()
     assert!(node.applied() > LogIndex(0));
     node.shutdown().await.expect("stops");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_that_was_found_damaged_in_use_is_built_anew_at_the_next_start() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let dir = root.path().join("node");
+    let node = lake(&dir).await;
+    node.seal(&Caller::named("test"), "t").await.expect("seals");
+    node.shutdown().await.expect("stops");
+    std::fs::write(dir.join("meta.suspect"), b"").expect("left by the process that met the damage");
+    let node = Node::open(config(&dir)).await.expect("opens");
+    assert_eq!(count(&node).await, 3);
+    let report = node.verify().await.expect("looks");
+    assert_eq!((report.damage, report.files), (vec![], 1));
+    assert!(dir.join("meta.damaged.0").is_dir(), "the old one is kept to be looked at");
+    assert!(!dir.join("meta.suspect").exists());
+    node.shutdown().await.expect("stops");
+}

@@ -241,3 +241,54 @@ fn files_are_cut_by_bytes_rows_or_deltas() {
         machine.attest(dataset, planned[0].1, 0);
     }
 }
+
+/// A view in which the command of an upload is applied when the first scan ends.
+struct Moving {
+    machine: std::cell::RefCell<Machine>,
+    command: std::cell::Cell<Option<Command>>,
+}
+
+impl View for Moving {
+    fn get_at(&self, table: Table, key: &Key, at: LogIndex) -> Result<Option<Vec<u8>>, ViewError> {
+        self.machine.borrow().store.get_at(table, key, at)
+    }
+
+    fn scan_at(
+        &self,
+        range: &crate::view::ScanRange<'_>,
+        at: LogIndex,
+    ) -> Result<Vec<(Key, Vec<u8>)>, ViewError> {
+        let found = self.machine.borrow().store.scan_at(range, at);
+        if let Some(command) = self.command.take() {
+            let outcome = self.machine.borrow_mut().run(command);
+            assert!(matches!(outcome, Outcome::Appended { .. }), "{outcome:?}");
+        }
+        found
+    }
+
+    fn versions(&self, table: Table, key: &Key) -> Result<Vec<crate::view::Version>, ViewError> {
+        self.machine.borrow().store.versions(table, key)
+    }
+
+    fn prunable(
+        &self,
+        range: &crate::view::ScanRange<'_>,
+        floor: LogIndex,
+    ) -> Result<Vec<(Key, u64)>, ViewError> {
+        self.machine.borrow().store.prunable(range, floor)
+    }
+}
+
+#[test]
+fn an_upload_that_becomes_visible_while_the_log_s_need_is_read_is_still_needed() {
+    let mut machine = Machine::new();
+    let dataset = machine.register("a");
+    let outcome = machine.run_with(rows_part(dataset, 0), &body(1));
+    assert!(matches!(outcome, Outcome::Staged { .. }), "{outcome:?}");
+    let first = machine.last();
+    let command = std::cell::Cell::new(Some(staged_append(dataset, 1)));
+    let moving = Moving { machine: std::cell::RefCell::new(machine), command };
+    let retained = catalog::retained_from(&moving, LogIndex::MAX).expect("reads");
+    assert!(moving.command.take().is_none(), "it was applied in between");
+    assert_eq!(retained, Some(first));
+}
