@@ -10,4 +10,4 @@ pub mod worker;
 
 pub use model::{Model, Operation, operations};
 pub use shim::{Fault, Shim};
-pub use worker::{Ended, run_worker};
+pub use worker::{Ended, run_retention, run_worker};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_engine::{Caller, Config, Error, Node, RegisterOptions, SqlOptions, TombstoneKeys};
+use alluvium_types::LogIndex;
 use anyhow::{Context as _, Result};
 use arrow::array::{AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -50,10 +51,30 @@ pub fn run_worker(
     fault: Option<&Fault>,
 ) -> Result<Ended> {
     let mut command = Command::new(program);
-    command.arg(dir).arg(work.0.to_string()).arg(work.1.to_string()).stdout(Stdio::piped());
+    command.arg(dir).arg(work.0.to_string()).arg(work.1.to_string());
+    run(command, dir, fault)
+}
+
+/// Runs a worker process that appends to a short log, from the batch `from` on: see [`append_and_purge`].
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_retention(
+    program: &str,
+    dir: &Path,
+    (from, count): (usize, usize),
+    fault: Option<&Fault>,
+) -> Result<Ended> {
+    let mut command = Command::new(program);
+    command.arg(dir).arg(from.to_string()).arg(count.to_string()).arg("retention");
+    run(command, dir, fault)
+}
+
+fn run(mut command: Command, dir: &Path, fault: Option<&Fault>) -> Result<Ended> {
     if let Some(fault) = fault {
         Shim::build()?.apply(&mut command, fault, dir);
     }
+    command.stdout(Stdio::piped());
     let mut child = command.spawn().context("start the worker")?;
     let output = child.stdout.take().context("its output is piped")?;
     let (mut acknowledged, mut errors, mut failed_sync) = (0, Vec::new(), None);
@@ -102,6 +123,60 @@ async fn try_the_rest(node: &Node, operations: &[Operation], next: usize) {
             Err(error) => say(&format!("error {error:#}")),
         }
     }
+}
+
+/// Appends `count` batches to the keyless dataset of a node with a short log; in their middle it waits until the
+/// log was purged.
+///
+/// # Errors
+/// The first error, and a log that is not purged in time.
+pub async fn append_and_purge(dir: &Path, from: usize, count: usize) -> Result<()> {
+    let node = open_short(dir).await?;
+    register(&node).await?;
+    let first = node.status().await?.log.0;
+    for number in from..from + count {
+        if number == from + count / 2 {
+            wait_purged(&node, first).await?;
+        }
+        perform(&node, &short_batch(number)).await?;
+        say(&format!("ack {number}"));
+    }
+    node.shutdown().await?;
+    Ok(())
+}
+
+/// Rows of one append to a short log.
+pub const SHORT_ROWS: i64 = 64;
+
+/// Returns the append of that number to a short log.
+#[must_use]
+pub fn short_batch(number: usize) -> Operation {
+    let first = i64::try_from(number).expect("small") * SHORT_ROWS;
+    Operation::Append { first, rows: SHORT_ROWS }
+}
+
+/// Waits until the log begins above `first`.
+///
+/// # Errors
+/// When it still does not after a minute.
+pub async fn wait_purged(node: &Node, first: LogIndex) -> Result<()> {
+    let purged = async {
+        while node.status().await?.log.0 <= first {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), purged).await;
+    waited.context("the log is not purged")?
+}
+
+/// Opens a node whose log is so short that a few hundred appends are purged from it.
+///
+/// # Errors
+/// As [`Node::open`].
+pub async fn open_short(dir: &Path) -> Result<Node, Error> {
+    let (segment_bytes, log_bytes_max) = (64 * 1024, 512 * 1024);
+    Node::open(Config { segment_bytes, log_bytes_max, ..Config::single(dir) }).await
 }
 
 /// Prints a line that the parent has even if this process dies at the next instruction.

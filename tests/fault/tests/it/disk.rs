@@ -1,21 +1,18 @@
 //! Disks that fail: a sync that errors once and then lies, and a disk without space.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use alluvium_engine::Node;
+use alluvium_engine::{Error, Node};
 use alluvium_fault::model::{Model, Operation, operations};
 use alluvium_fault::worker::{open, perform, register, visible};
 use alluvium_fault::{Ended, Fault, run_worker, shim};
 use alluvium_types::ErrorKind;
 
+use crate::inside::{self, runtime};
+
 const WORKER: &str = env!("CARGO_BIN_EXE_alluvium-fault-worker");
 const OPERATIONS: usize = 24;
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Runtime::new().expect("a runtime")
-}
 
 #[test]
 fn museum_m14_a_failed_sync_is_final_and_nothing_is_acknowledged_after_it() {
@@ -58,22 +55,35 @@ async fn check_kept(dir: &Path, operations: &[Operation], sync: u64, ended: &End
 
 #[test]
 fn museum_m20_a_full_disk_refuses_writes_and_the_same_process_goes_on_when_there_is_space() {
-    // The worker of this test is this test's own program, started again under the shim.
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("node");
-    if let Some(inner) = std::env::var_os("ALLUVIUM_FAULT_INNER") {
-        return runtime().block_on(full_disk_inside(Path::new(&inner)));
+    let name = "disk::museum_m20_a_full_disk_refuses_writes_and_the_same_process_goes_on_when_there_is_space";
+    inside::run(name, &dir, (&Fault::Full, &dir), async |dir| full_disk_inside(&dir).await);
+}
+
+#[test]
+fn a_directory_on_a_read_only_disk_is_refused_by_its_path_and_left_as_it_is() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let dir = root.path().join("node");
+    let name = "disk::a_directory_on_a_read_only_disk_is_refused_by_its_path_and_left_as_it_is";
+    if !inside::is_inner() {
+        let ended = run_worker(WORKER, &dir, (1, 4), None).expect("it starts");
+        assert_eq!((ended.errors, ended.acknowledged), (vec![], 4));
     }
-    let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
-    command
-        .args(["--exact", "disk::museum_m20_a_full_disk_refuses_writes_and_the_same_process_goes_on_when_there_is_space"])
-        .env("ALLUVIUM_FAULT_INNER", &dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    shim::Shim::build().expect("a C compiler").apply(&mut command, &Fault::Full, &dir);
-    let output = command.output().expect("it starts");
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
+    inside::run(name, &dir, (&Fault::ReadOnly, &dir), async |dir| {
+        for path in [dir.clone(), dir.with_file_name("node-new")] {
+            let error = open(&path).await.expect_err("nothing can be written");
+            let named = matches!(&error, Error::DirectoryUnusable { path: found, .. } if found.starts_with(&path));
+            assert!(named, "{error:?}");
+            let why = std::error::Error::source(&error).expect("a cause").to_string();
+            assert!(why.contains("Read-only file system"), "{why}");
+        }
+    });
+    if !inside::is_inner() {
+        let found = async { visible(&open(&dir).await.expect("nothing was changed")).await };
+        let found = runtime().block_on(found).expect("reads");
+        assert_eq!(found, Model::after(&operations(1, 4), 4));
+    }
 }
 
 async fn full_disk_inside(dir: &Path) {

@@ -9,14 +9,12 @@ use alluvium_stdx::Prng;
 use alluvium_types::LogIndex;
 use alluvium_wal::Owner;
 
+use crate::inside::runtime;
+
 const WORKER: &str = env!("CARGO_BIN_EXE_alluvium-fault-worker");
 const OPERATIONS: usize = 24;
 /// Points of one ordinary run; `ALLUVIUM_FAULT_POINTS` asks for more, or for `all`.
 const POINTS: u64 = 24;
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Runtime::new().expect("a runtime")
-}
 
 /// Kills a worker of `seed` at `point` and checks what it left; says whether the kill came before its end.
 fn check_kill(seed: u64, point: u64) -> bool {

@@ -2,4 +2,6 @@
 
 mod corruption;
 mod disk;
+mod inside;
 mod kill;
+mod retention;
