@@ -117,6 +117,7 @@ pub(crate) async fn run_async(works: Vec<AsyncWork>, millis: u64) -> Result<Meas
     let window = Window::new(&clock, millis);
     let mut clients = JoinSet::new();
     for work in works {
+        #[expect(clippy::disallowed_methods, reason = "a benchmark is a program of its own")]
         clients.spawn(repeat_async(Arc::clone(&clock), window, work));
     }
     let mut latencies = Vec::new();

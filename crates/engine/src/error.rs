@@ -346,7 +346,9 @@ fn store_kind(error: &StoreError) -> ErrorKind {
 
 fn storage_kind(error: &alluvium_storage::Error) -> ErrorKind {
     use alluvium_storage::Error as Storage;
-    if error.is_corruption() {
+    let is_unmarked =
+        matches!(error, Storage::MarkerMissing { .. } | Storage::MarkerDamaged { .. });
+    if error.is_corruption() || is_unmarked {
         return ErrorKind::Corrupt;
     }
     let is_full = matches!(error, Storage::Full { .. });

@@ -374,13 +374,12 @@ fn answered(caller: &Caller, first: ResultRecord, asked: u128) -> Result<Written
     if let Outcome::Rejected(rejection) = outcome {
         return Err(Error::Rejected(rejection));
     }
-    match outcome {
-        Outcome::Tombstoned { keys } if first.payload_hash == asked => {
-            Ok(Written { index, count: keys })
-        }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "every other command is another one")]
-        _ => Err(sequence_conflict(caller)),
+    if let Outcome::Tombstoned { keys } = outcome
+        && first.payload_hash == asked
+    {
+        return Ok(Written { index, count: keys });
     }
+    Err(sequence_conflict(caller))
 }
 
 fn has_foldable(file: &FileRecord, newest_tombstone: Option<LogIndex>) -> bool {

@@ -23,6 +23,7 @@ pub fn thread<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> std::io::Result<std::thread::JoinHandle<T>> {
+    #[expect(clippy::disallowed_methods, reason = "this module is the seam")]
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 

@@ -26,7 +26,7 @@ usage: cargo xtask <command>
   tidy              the repository's own rules (under a second)
   fix               format the code and refresh the hashes in docs/formats
   bench [-- args]   run the benchmarks (crates/bench)
-  fault [-- args]   run the long fault runs (crates/bench)
+  fault [-- args]   run the fault tests at every point (tests/fault): hours
   codegen           regenerate the committed protobuf code
   stats             print size tables of the tree
 ";

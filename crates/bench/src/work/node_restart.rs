@@ -38,6 +38,7 @@ pub(super) fn fill(params: &Params) -> Result<Sample> {
         let mut writers = JoinSet::new();
         for _ in 0..WRITERS {
             let (node, flights, next) = (node.clone(), flights.clone(), Arc::clone(&next));
+            #[expect(clippy::disallowed_methods, reason = "a benchmark is a program of its own")]
             writers.spawn(async move {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
