@@ -39,6 +39,7 @@ async fn illegal_schemas_are_refused() {
     let invalid = ErrorKind::InvalidArgument;
     refuse_schema(vec![], &[], invalid, "at least one column").await;
     refuse_schema(vec![int("a"), int("A")], &[], invalid, "twice").await;
+    refuse_schema(vec![int("a"), int("b"), int("a")], &[], invalid, "twice").await;
     refuse_schema(vec![int("a")], &["b"], invalid, "not a column").await;
     let nullable = Field::new("a", DataType::Int64, true);
     refuse_schema(vec![nullable], &["a"], invalid, "nullable").await;
@@ -236,4 +237,50 @@ async fn a_precondition_that_does_not_hold_changes_nothing() {
     let error = lake.node.append(&stale, "t", vec![batch(&[("b", 2)])]).await.expect_err("stale");
     assert_eq!(error.kind(), ErrorKind::Precondition, "{error}");
     assert_eq!(lake.rows().await, expect(&[("a", 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_csv_file_with_a_ragged_row_appends_nothing() {
+    let lake = Lake::keyed().await;
+    let path = lake.root.path().join("ragged.csv");
+    let good: String = (0..200_000).map(|n| format!("key-{n},{n}\n")).collect();
+    write(&path, &format!("key,value\n{good}one,2,three\n"));
+    let source = alluvium_ingest::Source::at(&path);
+    let wanted = alluvium_types::Schema {
+        fields: alluvium_ingest::infer_schema(&source, &["key".to_owned()]).expect("infers").fields,
+        key_columns: vec!["key".to_owned()],
+    };
+    let reader = alluvium_ingest::open(&source, Some(&wanted)).expect("opens");
+    let mut appender = lake.node.appender(caller(), "t", false);
+    let mut pushed = 0;
+    let mut refused = None;
+    for batch in reader {
+        match batch {
+            Ok(batch) => {
+                pushed += batch.num_rows();
+                let columns = batch.columns().to_vec();
+                let batch = RecordBatch::try_new(schema(), columns).expect("the same columns");
+                appender.push(batch).await.expect("good rows");
+            }
+            Err(error) => refused = Some(error.to_string()),
+        }
+    }
+    drop(appender);
+    let refused = refused.expect("the last row is ragged");
+    assert!(refused.contains("line 200002") && refused.contains("3 fields"), "{refused}");
+    assert!(pushed > 100_000, "only {pushed} rows were on their way");
+    assert_eq!(lake.rows().await, []);
+    let staged = lake.node.log(None, 1_000).await.expect("log");
+    assert!(
+        staged.iter().any(|record| record.kind == "stage"),
+        "some rows were in the log already"
+    );
+    lake.append(&[("a", 1)]).await;
+    let lake = lake.restart().await;
+    assert_eq!(lake.rows().await, expect(&[("a", 1)]));
+}
+
+#[expect(clippy::disallowed_methods, reason = "an input file need not be durable")]
+fn write(path: &std::path::Path, text: &str) {
+    std::fs::write(path, text).expect("writes");
 }

@@ -1,6 +1,12 @@
 //! A whole node through its public interfaces: the library and the port.
 
 mod bad_input;
+mod directory;
+mod evolve;
+mod load;
 mod museum;
+mod port;
+mod readers;
+mod retries;
 mod server;
 mod support;

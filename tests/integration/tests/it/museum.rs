@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use crate::support::{Lake, batch, caller, expect, schema};
 
 /// Returns the data files below a node's directory.
-fn data_files(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn data_files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.join("buckets")];
     while let Some(dir) = dirs.pop() {
@@ -143,6 +143,15 @@ async fn museum_m16_a_dataset_with_a_lost_file_is_an_error_that_names_it_and_the
     assert!(alluvium_text(&error).contains(&name), "{}", alluvium_text(&error));
     let report = lake.node.verify().await.expect("looks");
     assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
+    // A node that starts finds the same: it serves what is whole and names what is not.
+    let lake = lake.restart().await;
+    assert_eq!(lake.number("SELECT count(*) FROM u").await.expect("u serves"), 1);
+    lake.node.append(&caller(), "u", vec![batch(&[("y", 8)])]).await.expect("u takes rows");
+    assert_eq!(lake.number("SELECT count(*) FROM u").await.expect("u serves"), 2);
+    let error = lake.rows_as_of(None).await.expect_err("t has lost a file");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(alluvium_text(&error).contains(&name), "{}", alluvium_text(&error));
+    assert_eq!(lake.node.datasets(None).await.expect("lists").len(), 2);
 }
 
 fn alluvium_text(error: &Error) -> String {

@@ -20,25 +20,30 @@ use tonic_types::StatusExt;
 
 use crate::support::{Lake, batch, expect};
 
-type Client = LakeClient<Channel>;
+pub(crate) type Client = LakeClient<Channel>;
 
 /// Serves a lake while `test` talks to it, then stops the server and waits for it.
-async fn with_server(lake: &Lake, test: impl AsyncFnOnce(Client)) {
+pub(crate) async fn with_server(lake: &Lake, test: impl AsyncFnOnce(Client)) {
+    with_channel(lake, async |channel| test(LakeClient::new(channel)).await).await;
+}
+
+/// The same for what is not a call of the lake.
+pub(crate) async fn with_channel(lake: &Lake, test: impl AsyncFnOnce(Channel)) {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = Server::bind(ServeOptions { listen, insecure: false }).expect("a free port");
     let url = format!("http://{}", server.address());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = server.run(lake.node.clone(), async move { drop(stopped.await) });
     let testing = async {
-        let client = LakeClient::connect(url).await.expect("connects");
-        test(client).await;
+        let endpoint = Channel::from_shared(url).expect("an address");
+        test(endpoint.connect().await.expect("connects")).await;
         drop(stop);
     };
     let (ended, ()) = tokio::join!(running, testing);
     ended.expect("the server ends cleanly");
 }
 
-fn arrow_stream(batch: &RecordBatch) -> Bytes {
+pub(crate) fn arrow_stream(batch: &RecordBatch) -> Bytes {
     let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).expect("writer");
     writer.write(batch).expect("write");
     Bytes::from(writer.into_inner().expect("finish"))
@@ -51,18 +56,22 @@ fn target(session: Option<(u64, u64)>) -> v1::append_request::Part {
     v1::append_request::Part::Target(v1::AppendTarget { caller: Some(caller), name, upsert: false })
 }
 
-fn rows(rows: &[(&str, i64)]) -> v1::append_request::Part {
+pub(crate) fn rows(rows: &[(&str, i64)]) -> v1::append_request::Part {
     v1::append_request::Part::ArrowStream(arrow_stream(&batch(rows)))
 }
 
-fn messages(
+pub(crate) fn messages(
     parts: Vec<v1::append_request::Part>,
 ) -> impl futures::Stream<Item = v1::AppendRequest> {
     stream::iter(parts).map(|part| v1::AppendRequest { part: Some(part) })
 }
 
 /// Runs a query and returns its index and rows; all messages together are one Arrow stream.
-async fn query(client: &mut Client, sql: &str, as_of: Option<u64>) -> (u64, Vec<RecordBatch>) {
+pub(crate) async fn query(
+    client: &mut Client,
+    sql: &str,
+    as_of: Option<u64>,
+) -> (u64, Vec<RecordBatch>) {
     let request = v1::QueryRequest { sql: sql.to_owned(), as_of, ..v1::QueryRequest::default() };
     let mut answers = client.query(request).await.expect("runs").into_inner();
     let (mut index, mut decoder, mut batches) = (None, StreamDecoder::new(), Vec::new());
@@ -77,7 +86,7 @@ async fn query(client: &mut Client, sql: &str, as_of: Option<u64>) -> (u64, Vec<
     (index.expect("the first message names the index"), batches)
 }
 
-fn count_of(batches: &[RecordBatch]) -> usize {
+pub(crate) fn count_of(batches: &[RecordBatch]) -> usize {
     batches.iter().map(RecordBatch::num_rows).sum()
 }
 
