@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_stdx::{Clock, SystemClock};
 use alluvium_types::{
     DatasetKey, DatasetName, DatasetOptions, FileId, LogIndex, Recipe, SchemaVersion, Sequence,
     SessionId,
 };
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+
+use crate::machine::{Machine, RealMachine};
 
 /// How a node is opened.
 #[derive(Debug, Clone)]
@@ -31,8 +32,8 @@ pub struct Config {
     pub scrub_every: Duration,
     /// Bytes of data files that a scrub reads in a second.
     pub scrub_bytes_per_second: u64,
-    /// The clock of proposals, leases and timeouts.
-    pub clock: Arc<dyn Clock>,
+    /// The machine below: clock, chance, disk, object stores.
+    pub machine: Arc<dyn Machine>,
 }
 
 impl Config {
@@ -48,7 +49,7 @@ impl Config {
             segment_bytes: 64 * 1024 * 1024,
             scrub_every: Duration::from_secs(24 * 60 * 60),
             scrub_bytes_per_second: 16 * 1024 * 1024,
-            clock: Arc::new(SystemClock::new()),
+            machine: Arc::new(RealMachine::default()),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use alluvium_stdx::{Prng, durable};
 
 use crate::Error;
+use crate::machine::Machine;
 
 /// Layout of `node.alluvium`, little-endian: 8 bytes magic, `u16` format version, 6 bytes zero, `u128`
 /// cluster id, `u64` node id, `u32` CRC-32C of all before it.
@@ -42,12 +43,12 @@ pub(crate) struct Identity {
 
 impl DataDir {
     /// Opens the directory of `node_id`, making it when it is new.
-    pub(crate) fn open(root: &Path, node_id: u64) -> Result<Self, Error> {
+    pub(crate) fn open(root: &Path, node_id: u64, machine: &dyn Machine) -> Result<Self, Error> {
         durable::create_dir_all(root).map_err(|source| unusable(root, source))?;
         let lock = take_lock(root)?;
         let identity = match read_identity(root)? {
             Some(identity) => identity,
-            None => create_identity(root, node_id)?,
+            None => create_identity(root, node_id, machine.prng())?,
         };
         if identity.node_id != node_id {
             let (found, expected) = (identity.node_id, node_id);
@@ -192,8 +193,7 @@ fn refuse_foreign_content(root: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn create_identity(root: &Path, node_id: u64) -> Result<Identity, Error> {
-    let mut prng = Prng::from_machine();
+fn create_identity(root: &Path, node_id: u64, mut prng: Prng) -> Result<Identity, Error> {
     let cluster_id = (u128::from(prng.next_u64()) << 64) | u128::from(prng.next_u64());
     let identity = Identity { cluster_id, node_id };
     durable::write(&root.join(IDENTITY_FILE), &encode_identity(identity))
@@ -228,9 +228,10 @@ fn unusable(root: &Path, source: std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::RealMachine;
 
     fn open(root: &Path, node_id: u64) -> Result<Identity, Error> {
-        DataDir::open(root, node_id).map(|dir| dir.identity())
+        DataDir::open(root, node_id, &RealMachine::default()).map(|dir| dir.identity())
     }
 
     #[test]
@@ -245,7 +246,7 @@ mod tests {
     #[test]
     fn a_directory_in_use_is_refused_and_free_again_when_its_owner_is_gone() {
         let root = tempfile::tempdir().expect("temporary directory");
-        let owner = DataDir::open(root.path(), 1).expect("new");
+        let owner = DataDir::open(root.path(), 1, &RealMachine::default()).expect("new");
         let error = open(root.path(), 1).expect_err("locked");
         assert!(matches!(error, Error::DirectoryLocked { .. }), "{error}");
         drop(owner);

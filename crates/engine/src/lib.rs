@@ -51,7 +51,7 @@
 //!
 //! # Reading order
 //!
-//! `api` (what callers give and get), `node` (the parts), `write`, `appender`, `work` (proposing), `read`,
+//! `api` (what callers give and get), `machine` (the seam below), `node` (the parts), `write`, `appender`, `work` (proposing), `read`,
 //! `log`, `verify` (answering), `jobs` (effects), `maintain` (the log's length), `scrub`, `pressure`, `leases`,
 //! `dir`, `tasks`.
 //!
@@ -69,6 +69,7 @@ mod jobs;
 mod keys;
 mod leases;
 mod log;
+mod machine;
 mod maintain;
 mod node;
 mod pressure;
@@ -85,5 +86,6 @@ pub use api::{
 };
 pub use appender::Appender;
 pub use error::Error;
+pub use machine::{Machine, RealMachine};
 pub use node::Node;
 pub use read::QueryStream;

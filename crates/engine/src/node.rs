@@ -11,9 +11,9 @@ use alluvium_query::{BucketSource, QueryConfig, QueryEngine, Sources};
 use alluvium_raft::{Fault, RaftConfig, RaftNode, Timings};
 use alluvium_state_machine::{Effect, MetaStore, StoreError, View};
 use alluvium_stdx::{Clock, Prng, Spawner, durable};
-use alluvium_storage::{Bucket, BucketConfig, BucketIdentity, Opening};
+use alluvium_storage::{Bucket, BucketIdentity, Opening};
 use alluvium_types::LogIndex;
-use alluvium_wal::{FsStorage, Options, Reader, StreamId, Wal, WalHandle, WalService};
+use alluvium_wal::{Options, Reader, StreamId, Wal, WalHandle, WalService};
 use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -73,6 +73,7 @@ struct Parts {
     log_reader: Reader,
     tasks: Tasks,
     upload_ids: Mutex<Prng>,
+    clock: Arc<dyn Clock>,
     shutdown: watch::Sender<bool>,
     /// Taken by shutdown, which must hear how the last write went.
     log: Mutex<Option<WalService>>,
@@ -99,7 +100,7 @@ impl Node {
     /// # Errors
     /// A directory that is locked, foreign, newer or damaged; each is named.
     pub async fn open(config: Config) -> Result<Self, Error> {
-        let dir = DataDir::open(&config.data_dir, config.node_id)?;
+        let dir = DataDir::open(&config.data_dir, config.node_id, config.machine.as_ref())?;
         let log = OpenLog::open(&config, &dir)?;
         let store = Arc::new(open_store(&dir)?);
         if log.is_empty()? {
@@ -108,7 +109,7 @@ impl Node {
         // Buckets are claimed before anything is proposed: once the log has an entry, a bucket without its
         // marker is a wrong or emptied disk.
         let fresh = log.is_empty()? && store.raft().applied.is_none();
-        let buckets = open_buckets(&dir, fresh).await?;
+        let buckets = open_buckets(&config, &dir, fresh).await?;
         let (effects, effects_receiver) = mpsc::channel(EFFECTS_MAX);
         let metadata: Arc<dyn MetaStore> = Arc::clone(&store) as _;
         let raft_config = raft_config(&dir);
@@ -117,6 +118,7 @@ impl Node {
         raft.wait_ready().await?;
         let query = open_query(&config, &dir, &store, &raft, &buckets)?;
         let (shutdown, _) = watch::channel(false);
+        let (prng, clock) = (config.machine.prng(), config.machine.clock());
         let parts = Parts {
             config,
             raft,
@@ -129,7 +131,8 @@ impl Node {
             scrub: Scrub::default(),
             log_reader: log.handle.reader().clone(),
             tasks: Tasks::new(),
-            upload_ids: Mutex::new(Prng::from_machine()),
+            upload_ids: Mutex::new(prng),
+            clock,
             shutdown: shutdown.clone(),
             log: Mutex::new(Some(log.service)),
             dir,
@@ -218,7 +221,7 @@ impl Node {
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
-        self.parts.config.clock.as_ref()
+        self.parts.clock.as_ref()
     }
 
     pub(crate) fn raft(&self) -> &RaftNode {
@@ -288,6 +291,10 @@ impl Node {
     /// Returns the bytes that the log's files take.
     pub(crate) fn log_bytes(&self) -> std::io::Result<u64> {
         let mut bytes = 0;
+        if !self.parts.dir.wal().exists() {
+            // The machine keeps its log elsewhere.
+            return Ok(bytes);
+        }
         for file in std::fs::read_dir(self.parts.dir.wal())? {
             bytes += match file?.metadata() {
                 Ok(metadata) => metadata.len(),
@@ -331,9 +338,8 @@ impl Buckets {
 impl OpenLog {
     fn open(config: &Config, dir: &DataDir) -> Result<Self, Error> {
         let identity = dir.identity();
-        durable::create_dir_all(&dir.wal()).map_err(|source| unusable(&dir.wal(), source))?;
-        let storage = FsStorage::open(&dir.wal());
-        let storage = Arc::new(storage.map_err(|source| unusable(&dir.wal(), source))?);
+        let storage = config.machine.log_storage(&dir.wal());
+        let storage = storage.map_err(|source| unusable(&dir.wal(), source))?;
         let owner = alluvium_wal::Owner { cluster: identity.cluster_id, node: identity.node_id };
         let mut options = Options::new(owner);
         options.segment_bytes = config.segment_bytes;
@@ -397,7 +403,7 @@ fn raft_config(dir: &DataDir) -> RaftConfig {
     }
 }
 
-async fn open_buckets(dir: &DataDir, fresh: bool) -> Result<Buckets, Error> {
+async fn open_buckets(config: &Config, dir: &DataDir, fresh: bool) -> Result<Buckets, Error> {
     let root = dir.local_bucket();
     let opening = if fresh { Opening::Claim } else { Opening::Existing };
     if fresh {
@@ -406,8 +412,8 @@ async fn open_buckets(dir: &DataDir, fresh: bool) -> Result<Buckets, Error> {
     let cluster = Uuid::from_u128(dir.identity().cluster_id);
     let bucket = Uuid::new_v5(&cluster, DEFAULT_BUCKET.as_bytes());
     let identity = BucketIdentity { cluster, bucket };
-    let config = BucketConfig::Local { root };
-    let bucket = Bucket::open(DEFAULT_BUCKET, &config, &identity, opening).await?;
+    let bucket = config.machine.bucket(DEFAULT_BUCKET, &root)?;
+    bucket.check_identity(&identity, opening).await?;
     let by_name = BTreeMap::from([(DEFAULT_BUCKET.to_owned(), bucket)]);
     Ok(Buckets { by_name: Arc::new(by_name) })
 }
@@ -439,7 +445,7 @@ fn open_query(
         log: Arc::clone(&log) as _,
         buckets: Arc::new(buckets.clone()),
         system: log,
-        clock: Arc::clone(&config.clock),
+        clock: config.machine.clock(),
     };
     Ok(QueryEngine::new(query_config, sources)?)
 }

@@ -4,8 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_engine::{Caller, Config, Error, Node, RegisterOptions, SqlOptions, TombstoneKeys};
+use alluvium_engine::{
+    Caller, Config, Error, Machine, Node, RealMachine, RegisterOptions, SqlOptions, TombstoneKeys,
+};
+use alluvium_stdx::{Clock, Prng};
+use alluvium_storage::{Bucket, BucketKind, DurableLocal, FaultRates, FaultStore};
 use alluvium_types::{ErrorKind, LogIndex, Sequence};
+use alluvium_wal::Storage;
+use alluvium_wal::sim::SimDisk;
 use arrow::array::{AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
@@ -162,5 +168,100 @@ async fn metadata_that_was_found_damaged_in_use_is_built_anew_at_the_next_start(
     assert_eq!((report.damage, report.files), (vec![], 1));
     assert!(dir.join("meta.damaged.0").is_dir(), "the old one is kept to be looked at");
     assert!(!dir.join("meta.suspect").exists());
+    node.shutdown().await.expect("stops");
+}
+
+/// A machine whose log is on a simulated disk and whose bucket fails now and then, both from a seed.
+#[derive(Debug)]
+struct Shaky {
+    real: RealMachine,
+    seed: u64,
+    disk: SimDisk,
+    rates: FaultRates,
+}
+
+impl Machine for Shaky {
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.real.clock()
+    }
+
+    fn prng(&self) -> Prng {
+        Prng::from_seed(self.seed)
+    }
+
+    fn log_storage(&self, _directory: &Path) -> std::io::Result<Arc<dyn Storage>> {
+        Ok(Arc::new(self.disk.clone()))
+    }
+
+    fn bucket(&self, name: &str, root: &Path) -> Result<Bucket, alluvium_storage::Error> {
+        let store = FaultStore::new(Arc::new(DurableLocal::open(root)?), self.seed, self.rates);
+        Ok(Bucket::over(name, Arc::new(store), BucketKind::PerNode))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_there_after_power_cuts_of_a_simulated_disk() {
+    for seed in 0..8 {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let disk = SimDisk::new(seed);
+        let rates = FaultRates::default();
+        let machine = Shaky { real: RealMachine::default(), seed, disk: disk.clone(), rates };
+        let config = Config { machine: Arc::new(machine), ..config(root.path()) };
+        let mut node = Node::open(config.clone()).await.expect("opens");
+        let caller = Caller::named("test");
+        let options = RegisterOptions::keyed(&["key"]);
+        node.register(&caller, "t", schema(), options).await.expect("new");
+        for rows in 1..=6 {
+            let key = format!("{seed}-{rows}");
+            node.append(&caller, "t", vec![batch(&[(&key, rows)])]).await.expect("fits");
+            if rows % 3 == 0 {
+                node.seal(&caller, "t").await.expect("seals");
+            }
+            node.shutdown().await.expect("stops");
+            // What the log did not sync is gone, in any order; what it acknowledged was synced.
+            disk.crash();
+            node = Node::open(config.clone()).await.expect("recovers");
+            assert_eq!(count(&node).await, rows, "seed {seed}");
+        }
+        let report = node.verify().await.expect("looks");
+        assert_eq!(report.damage, Vec::<String>::new(), "seed {seed}");
+        node.shutdown().await.expect("stops");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_on_a_bad_day_delays_and_refuses_and_never_answers_wrongly() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let (disk, rates) = (SimDisk::new(7), FaultRates::BAD_DAY);
+    let machine = Shaky { real: RealMachine::default(), seed: 7, disk, rates };
+    let config = Config { machine: Arc::new(machine), ..config(root.path()) };
+    let node = Node::open(config).await.expect("opens");
+    let caller = Caller::named("test");
+    node.register(&caller, "t", schema(), RegisterOptions::keyed(&["key"])).await.expect("new");
+    let mut refused = 0;
+    for rows in 1..=20 {
+        let key = format!("key-{rows}");
+        node.append(&caller, "t", vec![batch(&[(&key, rows)])]).await.expect("needs no bucket");
+        // A failure is told, and the file is made in the background all the same.
+        refused += u32::from(node.seal(&caller, "t").await.is_err());
+        refused += u32::from(rows % 7 == 0 && node.compact(&caller, "t").await.is_err());
+        let answer = match node.sql("SELECT count(*) FROM t", SqlOptions::default()).await {
+            Ok(stream) => stream.collect().await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(batches) => {
+                let found = batches[0].column(0).as_primitive::<Int64Type>().value(0);
+                assert_eq!(found, rows, "an answer is right or is none");
+            }
+            Err(error) => {
+                let kind = error.kind();
+                let is_told = matches!(kind, ErrorKind::Corrupt | ErrorKind::Unavailable);
+                assert!(is_told, "{kind:?}: {error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "no fault was met");
     node.shutdown().await.expect("stops");
 }
