@@ -1,5 +1,6 @@
 //! The log as queries, jobs and people read it.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use alluvium_materialize::{LogError, LogSource};
@@ -11,10 +12,13 @@ use alluvium_types::{
 };
 
 use crate::node::Node;
+use crate::tasks::blocking;
 use crate::{Error, LogRecord};
 
 /// Entries that one call of [`Node::log`] returns at most.
 const LOG_RECORDS_MAX: usize = 10_000;
+/// Bytes of entries that one call of [`Node::log`] reads, about.
+const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Reads entries from this node's log.
 #[derive(Debug, Clone)]
@@ -27,6 +31,20 @@ impl NodeLog {
         Self { raft }
     }
 
+    /// Returns the records of a range, as many as their entries' bytes allow and at least one.
+    fn records(&self, indexes: RangeInclusive<u64>) -> Result<Vec<LogRecord>, Error> {
+        let (mut records, mut bytes) = (Vec::new(), 0_u64);
+        for index in indexes {
+            let record = self.record(LogIndex(index))?;
+            bytes = bytes.saturating_add(record.bytes);
+            records.push(record);
+            if bytes > LOG_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(records)
+    }
+
     pub(crate) fn record(&self, index: LogIndex) -> Result<LogRecord, Error> {
         let entry = self.raft.log_entry(index)?;
         decode(index, &entry)
@@ -34,7 +52,7 @@ impl NodeLog {
 }
 
 impl Node {
-    /// Returns decoded entries by ascending index: from `from`, or the last `limit`.
+    /// Returns decoded entries by ascending index: from `from`, or the last `limit`; fewer when they are large.
     ///
     /// # Errors
     /// When an entry is purged or damaged.
@@ -49,7 +67,7 @@ impl Node {
         };
         let log = NodeLog::new(self.raft().clone());
         let end = last.min(start.saturating_add(limit as u64).saturating_sub(1));
-        (start..=end).map(|index| log.record(LogIndex(index))).collect()
+        blocking(move || log.records(start..=end)).await
     }
 }
 

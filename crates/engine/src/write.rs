@@ -4,8 +4,8 @@ use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{DatasetRecord, ResultRecord};
 use alluvium_state_machine::{Key, Table, record_at};
 use alluvium_types::{
-    Command, DatasetName, Drop, Entry, Envelope, Evolve, Expire, LogIndex, OpenSession, Outcome,
-    Register, Rejection, Response, Schema, SchemaChange, SessionId, SessionRef, limits,
+    Command, DatasetKey, DatasetName, Drop, Entry, Envelope, Evolve, Expire, LogIndex, OpenSession,
+    Outcome, Register, Rejection, Response, Schema, SchemaChange, SessionId, SessionRef, limits,
 };
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -144,6 +144,8 @@ impl Node {
         let dataset = self.target(name).await?.record.dataset;
         let index = self.propose(caller, Command::Drop(Drop { dataset }), &[]).await?.index;
         self.jobs().wake();
+        // Its keys and history leave the metadata too; nobody can read them any more.
+        self.prune(&Caller::named(caller.actor.clone()), dataset, index).await?;
         Ok(Written { index, count: 1 })
     }
 
@@ -166,6 +168,18 @@ impl Node {
             (_, Some(floor)) => floor,
             (_, None) => self.applied(),
         };
+        let written = self.prune(caller, dataset, floor).await?;
+        self.wait_swept(dataset).await?;
+        Ok(written)
+    }
+
+    /// Moves a dataset's floor and prunes what is below it, entry by entry.
+    async fn prune(
+        &self,
+        caller: &Caller,
+        dataset: DatasetKey,
+        floor: LogIndex,
+    ) -> Result<Written, Error> {
         let mut caller = caller.clone();
         let mut pruned = 0_u64;
         loop {
@@ -179,7 +193,6 @@ impl Node {
             caller.session = None;
             caller.expected_index = None;
             if !more {
-                self.wait_swept(dataset).await?;
                 return Ok(Written { index: response.index, count: pruned });
             }
         }
