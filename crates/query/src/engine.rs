@@ -7,25 +7,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::execution::context::{SQLOptions, SessionState};
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
-use datafusion::sql::parser::Statement;
+use datafusion::execution::SendableRecordBatchStream;
 
-use alluvium_state_machine::catalog as metadata_catalog;
 use alluvium_state_machine::record::DatasetRecord;
-use alluvium_types::{Field, LogIndex};
+use alluvium_types::LogIndex;
 
 use crate::Error;
-use crate::catalog::{MAIN, QueryCatalog};
+use crate::deep::deep;
 use crate::files::Footers;
+use crate::memory::{MemoryShare, SharedMemory};
 use crate::metadata::DatasetAt;
+use crate::planner::Planner;
 use crate::predicate::{self, ResolvedKeys};
-use crate::recover::{nearest, recover};
 use crate::request::QueryRequest;
 use crate::session::SharedSession;
 use crate::sources::Sources;
-use crate::sql::{Names, Parsed, Relation, VersionedName};
 use crate::stores::QueryStores;
 use crate::stream::{Limits, QueryStats, QueryStream, Running};
 use crate::table::QueryScope;
@@ -37,7 +33,8 @@ const FOOTER_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// How queries run.
 #[derive(Debug, Clone)]
 pub struct QueryConfig {
-    /// Bytes that one query may hold before it spills, unless its request says less.
+    /// Bytes that one query may hold before it spills, unless its request says less. All that run hold at
+    /// most twice as much; the others wait, within their time.
     pub memory_bytes: usize,
     /// Where it spills to.
     pub spill_dir: PathBuf,
@@ -52,8 +49,8 @@ pub struct QueryConfig {
 /// Answers queries. Made once; queries share its caches.
 pub struct QueryEngine {
     config: QueryConfig,
-    sources: Sources,
-    session: SharedSession,
+    planner: Arc<Planner>,
+    memory: SharedMemory,
     resolver: Arc<Resolver>,
     footers: Arc<Footers>,
 }
@@ -74,7 +71,9 @@ impl QueryEngine {
         let view = Arc::clone(&sources.view);
         let resolver = Arc::new(Resolver::new(view, config.tombstone_cache_bytes));
         let footers = Arc::new(Footers::new(FOOTER_CACHE_BYTES));
-        Ok(Self { config, sources, session, resolver, footers })
+        let memory = SharedMemory::new(config.memory_bytes);
+        let planner = Arc::new(Planner { sources, session });
+        Ok(Self { config, planner, memory, resolver, footers })
     }
 
     /// Runs one statement.
@@ -87,9 +86,10 @@ impl QueryEngine {
         let mut limits = Limits::new(timeout, request.cancel.cancelled());
         let scope = self.scope(request.at);
         let memory_bytes = self.memory_of(&request);
-        let started = limits.hold(self.start(sql, &scope, memory_bytes)).await?;
+        let started = self.start(sql.to_owned(), Arc::clone(&scope), memory_bytes);
+        let (batches, memory) = limits.hold(started).await?;
         let rows_left = request.row_limit;
-        let running = Running { batches: started, limits, rows_left, memory_bytes };
+        let running = Running { batches, limits, rows_left, memory_bytes, _memory: memory };
         Ok(QueryStream::new(request.at, Arc::clone(&scope.stats), running))
     }
 
@@ -107,12 +107,45 @@ impl QueryEngine {
         let request = QueryRequest::at(at);
         let default = Duration::from_millis(self.config.default_timeout_ms);
         let mut limits = Limits::new(default, request.cancel.cancelled());
-        let scope = self.scope(at);
         let memory_bytes = self.memory_of(&request);
-        let state = self.state(&scope, memory_bytes)?;
-        let dataset = DatasetAt::of(&self.sources.view, dataset.clone(), at)?;
-        let resolved = predicate::resolve(&state, &scope, dataset, predicate, memory_bytes);
+        let resolved = self.resolve(dataset.clone(), self.scope(at), predicate, memory_bytes);
         limits.hold(resolved).await
+    }
+
+    /// Plans a statement once there is memory for it, and starts it.
+    async fn start(
+        &self,
+        sql: String,
+        scope: Arc<QueryScope>,
+        memory_bytes: usize,
+    ) -> Result<(SendableRecordBatchStream, MemoryShare), Error> {
+        let memory = self.memory.take(memory_bytes).await;
+        let planner = Arc::clone(&self.planner);
+        // The share goes with the work: planning that nobody waits for any more still counts.
+        deep(move || async move {
+            let batches = planner.start(&sql, &scope, memory_bytes).await?;
+            Ok((batches, memory))
+        })
+        .await
+    }
+
+    async fn resolve(
+        &self,
+        dataset: DatasetRecord,
+        scope: Arc<QueryScope>,
+        predicate: &str,
+        memory_bytes: usize,
+    ) -> Result<ResolvedKeys, Error> {
+        let memory = self.memory.take(memory_bytes).await;
+        let (planner, text) = (Arc::clone(&self.planner), predicate.to_owned());
+        let (planned, _memory) = deep(move || async move {
+            let state = planner.state(&scope, memory_bytes)?;
+            let dataset = DatasetAt::of(&planner.sources.view, dataset, scope.at)?;
+            let planned = predicate::plan(&state, &scope, dataset, &text, memory_bytes).await?;
+            Ok((planned, memory))
+        })
+        .await?;
+        planned.resolve().await
     }
 
     fn memory_of(&self, request: &QueryRequest) -> usize {
@@ -123,116 +156,13 @@ impl QueryEngine {
     fn scope(&self, at: LogIndex) -> Arc<QueryScope> {
         Arc::new(QueryScope {
             at,
-            sources: self.sources.clone(),
-            stores: Arc::new(QueryStores::new(Arc::clone(&self.sources.buckets))),
+            sources: self.planner.sources.clone(),
+            stores: Arc::new(QueryStores::new(Arc::clone(&self.planner.sources.buckets))),
             resolver: Arc::clone(&self.resolver),
             footers: Arc::clone(&self.footers),
             stats: Arc::new(QueryStats::default()),
         })
     }
-
-    fn state(&self, scope: &Arc<QueryScope>, memory_bytes: usize) -> Result<SessionState, Error> {
-        let catalog = Arc::new(QueryCatalog::new(Arc::clone(scope)));
-        self.session.open(catalog, Arc::clone(&scope.stores), memory_bytes)
-    }
-
-    async fn start(
-        &self,
-        sql: &str,
-        scope: &Arc<QueryScope>,
-        memory_bytes: usize,
-    ) -> Result<datafusion::execution::SendableRecordBatchStream, Error> {
-        let statement = self.understand(sql, scope.at)?;
-        let state = self.state(scope, memory_bytes)?;
-        let recovered = |error| recover(error, &scope.stats, memory_bytes);
-        let plan = state.statement_to_plan(statement).await.map_err(recovered)?;
-        check_plan(&plan)?;
-        let physical = state.create_physical_plan(&plan).await.map_err(recovered)?;
-        execute_stream(physical, state.task_ctx()).map_err(recovered)
-    }
-
-    /// Parses a statement and spells its names as the catalog does.
-    fn understand(&self, sql: &str, at: LogIndex) -> Result<Statement, Error> {
-        let parsed = Parsed::new(sql)?;
-        let mut names = Names::default();
-        for relation in &parsed.relations {
-            self.resolve_name(relation, at, &mut names)?;
-        }
-        parsed.resolve(&names)
-    }
-
-    fn resolve_name(
-        &self,
-        relation: &Relation,
-        query_at: LogIndex,
-        names: &mut Names,
-    ) -> Result<(), Error> {
-        // Other schemas have lower-case names only, which folding gives.
-        let is_main = relation.schema().is_none_or(|schema| schema.eq_ignore_ascii_case(MAIN));
-        if !is_main {
-            return Ok(());
-        }
-        let VersionedName { name, version } = relation.name();
-        let at = version.unwrap_or(query_at);
-        if query_at < at {
-            return Err(Error::AsOfAhead { asked: at, at: query_at });
-        }
-        let Some(dataset) = self.dataset_named(&name, relation.is_quoted(), at)? else {
-            return Err(self.table_not_found(&name, at)?);
-        };
-        names.add(dataset.name());
-        dataset.schema.fields.iter().for_each(|field| add_field(names, field));
-        let spelled = VersionedName { name: dataset.name().to_owned(), version };
-        names.add_table(relation.location(), spelled.join());
-        Ok(())
-    }
-
-    fn dataset_named(
-        &self,
-        name: &str,
-        quoted: bool,
-        at: LogIndex,
-    ) -> Result<Option<DatasetAt>, Error> {
-        let view = &self.sources.view;
-        if let Some(exact) = DatasetAt::find(view, name, at)? {
-            return Ok(Some(exact));
-        }
-        if quoted {
-            return Ok(None);
-        }
-        let folded = name.to_lowercase();
-        // Names alone: what a dataset has expired must not hide that its name is meant.
-        let names = metadata_catalog::names(view.as_ref(), at)?.into_iter().map(|(name, _)| name);
-        let candidates: Vec<_> = names.filter(|name| name.to_lowercase() == folded).collect();
-        match candidates.as_slice() {
-            [] => Ok(None),
-            [only] => DatasetAt::find(view, only, at),
-            [_, ..] => Err(Error::TableAmbiguous { name: name.to_owned(), candidates }),
-        }
-    }
-
-    fn table_not_found(&self, name: &str, at: LogIndex) -> Result<Error, Error> {
-        let names = metadata_catalog::names(self.sources.view.as_ref(), at)?;
-        let suggestion = nearest(name, names.iter().map(|(name, _)| name.as_str()));
-        Ok(Error::TableNotFound { name: name.to_owned(), at, suggestion })
-    }
-}
-
-fn add_field(names: &mut Names, field: &Field) {
-    names.add(&field.name);
-    field.data_type.children().iter().for_each(|child| add_field(names, child));
-}
-
-/// Refuses what a parsed question may still hide: SELECT INTO, data changes inside WITH, settings.
-fn check_plan(plan: &LogicalPlan) -> Result<(), Error> {
-    let options =
-        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let refused = |_| {
-        let first = plan.display().to_string();
-        let statement = first.split([':', ' ']).next().unwrap_or_default().to_uppercase();
-        Error::NotAQuery { statement }
-    };
-    options.verify_plan(plan).map_err(refused)
 }
 
 #[cfg(test)]

@@ -36,6 +36,16 @@ pub enum Error {
         /// How many there are.
         count: usize,
     },
+    /// Longer or deeper than planning takes.
+    #[error("the text has {value} {what}, the limit is {limit}")]
+    TooComplex {
+        /// What was counted. Counting levels stops at the first one too many.
+        what: &'static str,
+        /// How many there are.
+        value: usize,
+        /// The most there may be.
+        limit: usize,
+    },
     /// No such table at that index.
     #[error("table {name:?} does not exist at index {at}{}", did_you_mean(.suggestion.as_deref()))]
     TableNotFound {
@@ -269,6 +279,7 @@ impl Error {
             Self::Syntax { .. }
             | Self::NotAQuery { .. }
             | Self::StatementCount { .. }
+            | Self::TooComplex { .. }
             | Self::TableAmbiguous { .. }
             | Self::Plan { .. }
             | Self::AsOfNotAnIndex { .. }

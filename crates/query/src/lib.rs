@@ -7,17 +7,20 @@
 //! Does not: write anything but spill files, spawn tasks of its own, open a file or address that a user
 //! names, or decide which index is linearizable (the engine does).
 //!
-//! Reading order: [`engine`], `sql` (text to statement), `catalog`, `table` (a dataset at an index), `files`,
+//! Reading order: [`engine`], `planner`, `sql` (text to statement), `catalog`, `table` (a dataset at an index), `files`,
 //! `deltas`, `tombstones`, [`predicate`] (keys of a predicate), `system` (tables about the log itself).
 
 #![deny(missing_docs)]
 
 mod cache;
 mod catalog;
+mod deep;
 mod deltas;
 mod error;
 mod files;
+mod memory;
 mod metadata;
+mod planner;
 mod predicate;
 mod pruning;
 mod recover;

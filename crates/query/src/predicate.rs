@@ -12,11 +12,12 @@ use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{
     Expr, ExprSchemable, LogicalPlanBuilder, Volatility, ident, is_not_true, is_true,
 };
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::TryStreamExt;
 
 use alluvium_rows::KeyEncoder;
@@ -40,49 +41,102 @@ pub struct ResolvedKeys {
     pub rows: u64,
 }
 
-/// Resolves a predicate over a dataset.
-pub(crate) async fn resolve(
+/// A predicate over a dataset, planned.
+pub(crate) struct Planned {
+    scope: Arc<QueryScope>,
+    encoder: KeyEncoder,
+    memory_bytes: usize,
+    name: String,
+    index: LogIndex,
+    context: Arc<TaskContext>,
+    /// The keys of the visible rows that match.
+    matching: Arc<dyn ExecutionPlan>,
+    /// The keys of those that do not.
+    others: Arc<dyn ExecutionPlan>,
+}
+
+/// Plans a predicate over a dataset.
+pub(crate) async fn plan(
     state: &SessionState,
     scope: &Arc<QueryScope>,
     dataset: DatasetAt,
     text: &str,
     memory_bytes: usize,
-) -> Result<ResolvedKeys, Error> {
+) -> Result<Planned, Error> {
     if !dataset.is_keyed() {
         return Err(Error::Predicate { reason: PredicateFault::Keyless });
     }
     let encoder = KeyEncoder::new(&dataset.schema);
     let encoder = encoder.map_err(|source| Error::Rows { source: Arc::new(source) })?;
-    let job = Job { state, scope, encoder, memory_bytes, name: dataset.name().to_owned() };
+    let job = Job { state, scope, memory_bytes };
     let predicate = job.understand(&dataset, text)?;
-    let index = dataset.at;
+    let (name, index) = (dataset.name().to_owned(), dataset.at);
     let key_columns = dataset.schema.key_columns.clone();
     let table: Arc<dyn TableProvider> = Arc::new(DatasetTable::new(dataset, Arc::clone(scope)));
-    let (mut keys, mut rows) = (BTreeSet::new(), 0);
-    job.scan(&table, is_true(predicate.clone()), &key_columns, |key| {
-        rows += 1;
-        keys.insert(key.to_vec());
-        Ok(())
-    })
-    .await?;
-    if !keys.is_empty() {
-        let not_unique =
-            |key: &[u8]| Error::KeyNotUnique { dataset: job.name.clone(), key: key.to_vec() };
-        job.scan(&table, is_not_true(predicate), &key_columns, |key| match keys.contains(key) {
-            true => Err(not_unique(key)),
-            false => Ok(()),
+    let matching = job.plan(&table, is_true(predicate.clone()), &key_columns).await?;
+    let others = job.plan(&table, is_not_true(predicate), &key_columns).await?;
+    let (scope, context) = (Arc::clone(scope), state.task_ctx());
+    Ok(Planned { scope, encoder, memory_bytes, name, index, context, matching, others })
+}
+
+impl Planned {
+    /// Reads the rows.
+    pub(crate) async fn resolve(self) -> Result<ResolvedKeys, Error> {
+        let (mut keys, mut rows) = (BTreeSet::new(), 0);
+        self.scan(&self.matching, |key| {
+            rows += 1;
+            keys.insert(key.to_vec());
+            Ok(())
         })
         .await?;
+        if !keys.is_empty() {
+            let not_unique =
+                |key: &[u8]| Error::KeyNotUnique { dataset: self.name.clone(), key: key.to_vec() };
+            self.scan(&self.others, |key| match keys.contains(key) {
+                true => Err(not_unique(key)),
+                false => Ok(()),
+            })
+            .await?;
+        }
+        Ok(ResolvedKeys { index: self.index, keys: keys.into_iter().collect(), rows })
     }
-    Ok(ResolvedKeys { index, keys: keys.into_iter().collect(), rows })
+
+    /// Gives the key of every row of a plan to `f`.
+    async fn scan(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        mut f: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let recovered = |error| recover(error, &self.scope.stats, self.memory_bytes);
+        let stream = execute_stream(Arc::clone(plan), Arc::clone(&self.context));
+        let mut stream = stream.map_err(recovered)?;
+        while let Some(batch) = stream.try_next().await.map_err(recovered)? {
+            self.each_key(&batch, &mut f)?;
+        }
+        Ok(())
+    }
+
+    fn each_key(
+        &self,
+        batch: &RecordBatch,
+        f: &mut impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut stopped = None;
+        let encoded = self.encoder.encode_rows(batch, |_, key| {
+            if stopped.is_none() {
+                stopped = f(key).err();
+            }
+            Ok(())
+        });
+        encoded.map_err(|source| Error::Rows { source: Arc::new(source) })?;
+        stopped.map_or(Ok(()), Err)
+    }
 }
 
 struct Job<'a> {
     state: &'a SessionState,
     scope: &'a QueryScope,
-    encoder: KeyEncoder,
     memory_bytes: usize,
-    name: String,
 }
 
 impl Job<'_> {
@@ -113,14 +167,13 @@ impl Job<'_> {
         Ok(expr)
     }
 
-    /// Gives the key of every visible row that passes `filter` to `f`.
-    async fn scan(
+    /// Plans the keys of every visible row that passes `filter`.
+    async fn plan(
         &self,
         table: &Arc<dyn TableProvider>,
         filter: Expr,
         key_columns: &[String],
-        mut f: impl FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<Arc<dyn ExecutionPlan>, Error> {
         let source = provider_as_source(Arc::clone(table));
         let plan = LogicalPlanBuilder::scan("rows", source, None)
             .and_then(|plan| plan.filter(filter))
@@ -128,29 +181,7 @@ impl Job<'_> {
             .and_then(LogicalPlanBuilder::build)
             .map_err(|error| self.recovered(error))?;
         let physical = self.state.create_physical_plan(&plan).await;
-        let physical = physical.map_err(|error| self.recovered(error))?;
-        let stream = execute_stream(physical, self.state.task_ctx());
-        let mut stream = stream.map_err(|error| self.recovered(error))?;
-        while let Some(batch) = stream.try_next().await.map_err(|error| self.recovered(error))? {
-            self.each_key(&batch, &mut f)?;
-        }
-        Ok(())
-    }
-
-    fn each_key(
-        &self,
-        batch: &RecordBatch,
-        f: &mut impl FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut stopped = None;
-        let encoded = self.encoder.encode_rows(batch, |_, key| {
-            if stopped.is_none() {
-                stopped = f(key).err();
-            }
-            Ok(())
-        });
-        encoded.map_err(|source| Error::Rows { source: Arc::new(source) })?;
-        stopped.map_or(Ok(()), Err)
+        physical.map_err(|error| self.recovered(error))
     }
 }
 

@@ -23,6 +23,7 @@ use alluvium_types::LogIndex;
 use crate::Error;
 
 mod as_of;
+mod depth;
 mod fold;
 
 pub(crate) use as_of::{VersionedName, split_version};
@@ -48,14 +49,9 @@ pub(crate) struct Relation {
 impl Parsed {
     /// Parses `sql` far enough to know its tables.
     pub(crate) fn new(sql: &str) -> Result<Self, Error> {
-        let mut tokenizer = Tokenizer::new(&DIALECT, sql);
-        let tokens = tokenizer.tokenize_with_location().map_err(|error| Error::Syntax {
-            message: error.message,
-            line: error.location.line,
-            column: error.location.column,
-        })?;
-        let tokens = as_of::mark(tokens)?;
+        let tokens = as_of::mark(tokenize(sql)?)?;
         let statement = parse_one(tokens.clone())?;
+        depth::check(question(&statement)?)?;
         let relations = relations(&statement)?;
         Ok(Self { tokens, relations })
     }
@@ -96,17 +92,25 @@ impl Relation {
 
 /// Parses an expression over one dataset's columns; the whole text must be used.
 pub(crate) fn parse_predicate(text: &str, names: &Names) -> Result<ExprWithAlias, Error> {
+    let tokens = names.fold(tokenize(text)?);
+    let end = end_of(&tokens);
+    let mut parser =
+        DFParserBuilder::new(tokens).with_dialect(&DIALECT).build().map_err(|e| syntax(e, end))?;
+    let parsed = parser.parse_into_expr().map_err(|error| syntax(error, end))?;
+    depth::check(&parsed.expr)?;
+    Ok(parsed)
+}
+
+fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>, Error> {
+    depth::check_bytes(text)?;
     let mut tokenizer = Tokenizer::new(&DIALECT, text);
     let tokens = tokenizer.tokenize_with_location().map_err(|error| Error::Syntax {
         message: error.message,
         line: error.location.line,
         column: error.location.column,
     })?;
-    let tokens = names.fold(tokens);
-    let end = end_of(&tokens);
-    let mut parser =
-        DFParserBuilder::new(tokens).with_dialect(&DIALECT).build().map_err(|e| syntax(e, end))?;
-    parser.parse_into_expr().map_err(|error| syntax(error, end))
+    depth::check_tokens(&tokens)?;
+    Ok(tokens)
 }
 
 /// Says whether an expression asks another question. Planned alone it knows no tables to ask.

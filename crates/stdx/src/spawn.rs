@@ -27,6 +27,19 @@ pub fn thread<T: Send + 'static>(
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
+/// Starts a named operating-system thread with a stack of its own size: for work that recurses over what a
+/// caller sent. Pages that are never touched cost nothing.
+///
+/// # Errors
+/// When the system has no thread left, or no room for the stack.
+pub fn deep_thread<T: Send + 'static>(
+    name: &'static str,
+    stack_bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<T>> {
+    std::thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(work)
+}
+
 /// Lets every other thread go before the calling one: for materialization, so that the log's writer is
 /// never kept waiting by it. Nice 19 rather than the idle class: an idle thread may starve for ever.
 ///

@@ -9,7 +9,9 @@ use alluvium_types::{DatasetKey, SchemaChange};
 use super::*;
 use crate::lake::{Lake, field, keyed_schema};
 
+mod deep;
 mod expire;
+mod memory;
 mod model;
 mod museum;
 mod refusals;
