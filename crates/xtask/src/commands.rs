@@ -15,6 +15,14 @@ const BENCH: &str = "crates/bench/Cargo.toml";
 const BENCH_PEERS: [&str; 1] = ["crates/bench/peers/raft-engine/Cargo.toml"];
 const CODEGEN: &str = "crates/proto/codegen/Cargo.toml";
 
+/// How long the sweeps of a full run are, unless their variables say otherwise.
+const SWEEPS: [(&str, &str); 2] = [
+    // Of each of eight shards of the log's model.
+    ("ALLUVIUM_SEEDS", "500"),
+    // Of each kill test.
+    ("ALLUVIUM_FAULT_POINTS", "64"),
+];
+
 /// Builds the program in release and runs its demonstration on the committed sample.
 pub(crate) fn demo(args: &[String]) -> Result<()> {
     setup::build_tools()?;
@@ -32,6 +40,11 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     let mut tests =
         child::cargo(&["nextest", "run", "--workspace", "--profile", "ci", "--no-tests", "fail"])?;
     tests.args(args).env("ALLUVIUM_PYTHON", python);
+    for (name, value) in SWEEPS {
+        if std::env::var_os(name).is_none() {
+            tests.env(name, value);
+        }
+    }
     Steps::default()
         .run("format", format_check())
         .run("tidy", tidy())
