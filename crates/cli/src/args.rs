@@ -223,7 +223,7 @@ pub(crate) struct Tombstone {
     /// The dataset
     pub(crate) name: String,
     /// A key: a value for each key column, with commas between; repeat for more
-    #[arg(long, value_name = "VALUES", group = "keys", action = ArgAction::Append)]
+    #[arg(long, value_name = "VALUES", group = "keys", action = ArgAction::Append, allow_negative_numbers = true)]
     pub(crate) key: Vec<String>,
     /// A file with the key columns
     #[arg(long, value_name = "FILE", group = "keys")]

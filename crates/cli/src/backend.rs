@@ -41,6 +41,16 @@ pub(crate) fn node_config(directory: &Path, settings: &Settings) -> Config {
     config
 }
 
+/// Opens the node in `directory`. Nothing was asked of it yet, so a failure leaves no doubt.
+pub(crate) async fn open_node(directory: &Path, settings: &Settings) -> Result<Node, Failure> {
+    Node::open(node_config(directory, settings)).await.map_err(unread)
+}
+
+/// The failure of a node that was asked to change nothing.
+fn unread(error: alluvium_engine::Error) -> Failure {
+    Failure::from(error).of_read()
+}
+
 impl Backend {
     pub(crate) async fn open(settings: &Settings, missing: Missing) -> Result<Self, Failure> {
         match &settings.place {
@@ -50,7 +60,7 @@ impl Backend {
                     return Err(Failure::usage(message)
                         .with_hint("`alluvium serve` and `alluvium dataset register` make one"));
                 }
-                Ok(Self::Embedded(Node::open(node_config(directory, settings)).await?))
+                Ok(Self::Embedded(open_node(directory, settings).await?))
             }
             Place::Server(url) => Ok(Self::Remote(Client::new(url, settings.statement_timeout)?)),
             Place::Unknown => {
@@ -62,7 +72,7 @@ impl Backend {
 
     pub(crate) async fn close(self) -> Result<(), Failure> {
         match self {
-            Self::Embedded(node) => Ok(node.shutdown().await?),
+            Self::Embedded(node) => node.shutdown().await.map_err(unread),
             Self::Remote(_) => Ok(()),
         }
     }
@@ -147,7 +157,7 @@ impl Backend {
     pub(crate) async fn datasets(&self, as_of: Option<u64>) -> Result<Vec<v1::Dataset>, Failure> {
         match self {
             Self::Embedded(node) => {
-                let datasets = node.datasets(as_of.map(LogIndex)).await?;
+                let datasets = node.datasets(as_of.map(LogIndex)).await.map_err(unread)?;
                 Ok(datasets.iter().map(replies::dataset).collect::<Result<_, _>>()?)
             }
             Self::Remote(client) => {
@@ -165,7 +175,8 @@ impl Backend {
     ) -> Result<v1::Dataset, Failure> {
         match self {
             Self::Embedded(node) => {
-                Ok(replies::dataset(&node.dataset(name, as_of.map(LogIndex)).await?)?)
+                let dataset = node.dataset(name, as_of.map(LogIndex)).await.map_err(unread)?;
+                Ok(replies::dataset(&dataset)?)
             }
             Self::Remote(client) => {
                 let message = v1::GetDatasetRequest { name: name.to_owned(), as_of };
@@ -266,7 +277,7 @@ impl Backend {
             Self::Embedded(node) => {
                 let options = SqlOptions { as_of: as_of.map(LogIndex), ..SqlOptions::default() };
                 let stream = node.sql(text, options).await;
-                Ok(Answer::of_engine(stream.map_err(|error| Failure::from(error).of_read())?))
+                Ok(Answer::of_engine(stream.map_err(unread)?))
             }
             Self::Remote(client) => client.sql(text, as_of).await,
         }
@@ -280,7 +291,7 @@ impl Backend {
         match self {
             Self::Embedded(node) => {
                 let limit = usize::try_from(limit).expect("32 bits fit");
-                let records = node.log(from.map(LogIndex), limit).await?;
+                let records = node.log(from.map(LogIndex), limit).await.map_err(unread)?;
                 Ok(records.into_iter().map(replies::log_record).collect())
             }
             Self::Remote(client) => {
@@ -293,7 +304,7 @@ impl Backend {
 
     pub(crate) async fn status(&self) -> Result<v1::StatusResponse, Failure> {
         match self {
-            Self::Embedded(node) => Ok(replies::status(node.status().await?)),
+            Self::Embedded(node) => Ok(replies::status(node.status().await.map_err(unread)?)),
             Self::Remote(client) => {
                 let request = client.request(v1::StatusRequest {});
                 Ok(client.lake().status(request).await.map_err(read_failure)?.into_inner())
@@ -303,7 +314,7 @@ impl Backend {
 
     pub(crate) async fn verify(&self) -> Result<v1::VerifyResponse, Failure> {
         match self {
-            Self::Embedded(node) => Ok(replies::verified(node.verify().await?)),
+            Self::Embedded(node) => Ok(replies::verified(node.verify().await.map_err(unread)?)),
             Self::Remote(client) => {
                 let request = client.request(v1::VerifyRequest {});
                 Ok(client.lake().verify(request).await.map_err(read_failure)?.into_inner())

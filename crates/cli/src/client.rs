@@ -10,6 +10,7 @@ use alluvium_ingest::Reader;
 use alluvium_proto::v1;
 use alluvium_proto::v1::lake_client::LakeClient;
 use alluvium_server::convert::caller_to;
+use alluvium_server::limits::REQUEST_BYTES_MAX;
 use alluvium_types::ErrorKind;
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
@@ -28,6 +29,8 @@ use crate::terminal::Loading;
 
 /// Bytes of one message of rows: below what a server takes, whatever the encoding adds.
 const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes around the rows of a message, at most.
+const ENVELOPE_BYTES: usize = 1024;
 /// Bytes of one message of an answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Keys in one message of texts.
@@ -198,7 +201,8 @@ impl Rows {
     }
 }
 
-/// Encodes a batch as whole Arrow streams, halving it until each fits a message.
+/// Encodes a batch as whole Arrow streams, halving it until each fits a message. A row that no server takes is
+/// refused here, before it is sent.
 fn encode(batch: &RecordBatch) -> Result<Vec<Bytes>, Failure> {
     let mut encoded = Vec::new();
     let mut waiting = vec![batch.clone()];
@@ -211,10 +215,21 @@ fn encode(batch: &RecordBatch) -> Result<Vec<Bytes>, Failure> {
             waiting.push(batch.slice(rows / 2, rows - rows / 2));
             waiting.push(batch.slice(0, rows / 2));
         } else {
+            check_fits(bytes.len())?;
             encoded.push(Bytes::from(bytes));
         }
     }
     Ok(encoded)
+}
+
+fn check_fits(bytes: usize) -> Result<(), Failure> {
+    let limit = REQUEST_BYTES_MAX - ENVELOPE_BYTES;
+    if bytes <= limit {
+        return Ok(());
+    }
+    let message = format!("a row has {bytes} bytes encoded, the limit of a message is {limit}");
+    let hint = "keep large values in files of their own, and their names in rows".to_owned();
+    Err(Failure::of_kind(ErrorKind::ResourceExhausted, message, Some(hint)))
 }
 
 fn decode(decoder: &mut StreamDecoder, bytes: Bytes) -> Result<Vec<RecordBatch>, Failure> {
@@ -274,6 +289,16 @@ mod tests {
         }
         let back = arrow::compute::concat_batches(&batch.schema(), &back).expect("one schema");
         assert_eq!(back, batch);
+    }
+
+    #[test]
+    fn a_row_that_no_message_holds_is_refused_before_it_is_sent() {
+        let value = "x".repeat(REQUEST_BYTES_MAX);
+        let values: ArrayRef = Arc::new(StringArray::from(vec!["small", &value]));
+        let batch = RecordBatch::try_from_iter([("x", values)]).expect("one column");
+        let failure = encode(&batch).expect_err("the second row is too large");
+        assert_eq!((failure.kind, failure.ambiguous), ("LIMIT", false));
+        assert!(failure.message.contains("the limit of a message is"), "{}", failure.message);
     }
 
     #[tokio::test]

@@ -6,16 +6,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figment::Figment;
 use figment::error::Kind;
-use figment::providers::{Env, Format as _, Toml};
+use figment::providers::{Format as _, Toml};
+use figment::value::{Dict, Map};
+use figment::{Figment, Metadata, Profile, Provider};
 use serde::Deserialize;
 
 use crate::args::{Global, LogFormat};
 use crate::failure::Failure;
 use crate::output::Format;
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "data_dir",
     "listen",
     "connect",
@@ -24,6 +25,7 @@ const KEYS: [&str; 8] = [
     "statement_timeout",
     "log_level",
     "log_format",
+    "actor",
 ];
 
 /// The address of a server when nobody says.
@@ -41,6 +43,7 @@ struct Written {
     statement_timeout: Option<toml_value::Text>,
     log_level: Option<String>,
     log_format: Option<LogFormat>,
+    actor: Option<String>,
 }
 
 /// A value that may be written as text or as a number.
@@ -91,9 +94,34 @@ pub(crate) fn load(flags: &Global) -> Result<Settings, Failure> {
     if let Some(path) = file_of(flags)? {
         figment = figment.merge(Toml::file_exact(path));
     }
-    figment = figment.merge(Env::prefixed("ALLUVIUM_").only(&KEYS));
+    figment = figment.merge(Variables);
     let written: Written = figment.extract().map_err(explain)?;
     settle(flags, written)
+}
+
+/// The environment as texts: a directory may be called `2024`, and a person `true`.
+struct Variables;
+
+impl Provider for Variables {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("the environment")
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let mut values = Dict::new();
+        for key in KEYS {
+            match std::env::var(format!("ALLUVIUM_{}", key.to_uppercase())) {
+                Ok(text) if !text.is_empty() => {
+                    values.insert(key.to_owned(), text.into());
+                }
+                Ok(_) | Err(std::env::VarError::NotPresent) => {}
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    return Err(figment::Error::from("it is not UTF-8".to_owned()).with_path(key));
+                }
+            }
+        }
+        Ok(Profile::Default.collect(values))
+    }
 }
 
 fn settle(flags: &Global, written: Written) -> Result<Settings, Failure> {
@@ -115,7 +143,12 @@ fn settle(flags: &Global, written: Written) -> Result<Settings, Failure> {
         statement_timeout: timeout.as_deref().map(parse_duration).transpose()?,
         log_level: flags.log_level.clone().or(written.log_level),
         log_format: flags.log_format.or(written.log_format).unwrap_or_default(),
-        actor: flags.actor.clone().or_else(user_name).unwrap_or_else(|| "alluvium".to_owned()),
+        actor: flags
+            .actor
+            .clone()
+            .or(written.actor)
+            .or_else(user_name)
+            .unwrap_or_else(|| "alluvium".to_owned()),
     })
 }
 

@@ -47,6 +47,11 @@ impl Failure {
         Self::plain("CHECK", message.into())
     }
 
+    /// A file whose rows cannot be used.
+    pub(crate) fn file(message: String, hint: Option<String>) -> Self {
+        Self { hint, ..Self::plain("FILE", message) }
+    }
+
     pub(crate) fn of_kind(kind: ErrorKind, message: String, hint: Option<String>) -> Self {
         let row = failures::row_of(kind);
         let ambiguous = failures::is_ambiguous(kind);
@@ -59,7 +64,7 @@ impl Failure {
         self
     }
 
-    /// A read changes nothing, so its outcome is never in doubt.
+    /// Nothing was asked to change: a read, or what comes before a write. Its outcome is never in doubt.
     pub(crate) fn of_read(mut self) -> Self {
         self.ambiguous = false;
         self
@@ -125,7 +130,8 @@ impl From<tonic::Status> for Failure {
         if is_broken {
             let message = format!("the connection failed: {}", transport_causes(&status));
             let hint = "is the server running, and at this address?".to_owned();
-            return Self::of_kind(ErrorKind::Unavailable, message, Some(hint));
+            let failure = Self::of_kind(ErrorKind::Unavailable, message, Some(hint));
+            return if never_connected(&status) { failure.of_read() } else { failure };
         }
         let kind = failures::kind_of(&status);
         Self::of_kind(kind, status.message().to_owned(), failures::hint_of(&status))
@@ -139,10 +145,21 @@ fn transport_causes(status: &tonic::Status) -> String {
     }
 }
 
+/// Says whether nobody took the connection, so that nobody can have taken the request.
+fn never_connected(status: &tonic::Status) -> bool {
+    let mut next = std::error::Error::source(status);
+    while let Some(cause) = next {
+        if cause.is::<tonic::ConnectError>() {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
 impl From<alluvium_ingest::Error> for Failure {
     fn from(error: alluvium_ingest::Error) -> Self {
-        let hint = error.hint();
-        Self { hint, ..Self::plain("FILE", failures::chain(&error)) }
+        Self::file(failures::chain(&error), error.hint())
     }
 }
 
@@ -156,13 +173,14 @@ impl From<alluvium_server::Error> for Failure {
 
 impl From<alluvium_server::convert::Error> for Failure {
     fn from(error: alluvium_server::convert::Error) -> Self {
-        Self::of_kind(ErrorKind::Internal, error.to_string(), None)
+        // Answers are converted after they came, and requests before they go.
+        Self::of_kind(ErrorKind::Internal, error.to_string(), None).of_read()
     }
 }
 
 impl From<alluvium_rows::Error> for Failure {
     fn from(error: alluvium_rows::Error) -> Self {
-        Self::of_kind(error.kind(), failures::chain(&error), None)
+        Self::of_kind(error.kind(), failures::chain(&error), None).of_read()
     }
 }
 
@@ -174,6 +192,7 @@ impl From<alluvium_types::Error> for Failure {
 
 impl From<arrow::error::ArrowError> for Failure {
     fn from(error: arrow::error::ArrowError) -> Self {
-        Self::of_kind(ErrorKind::Internal, error.to_string(), None)
+        // Rows are encoded before a whole request is sent, and decoded from answers of reads.
+        Self::of_kind(ErrorKind::Internal, error.to_string(), None).of_read()
     }
 }

@@ -4,11 +4,12 @@
 //! no row is left out of them.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use alluvium_engine::Error as EngineError;
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use arrow::json::writer::{JsonArray, LineDelimited, WriterBuilder};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::json::writer::{EncoderOptions, JsonArray, LineDelimited, WriterBuilder, make_encoder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use comfy_table::{CellAlignment, Table, presets};
 use futures::StreamExt;
@@ -175,8 +176,7 @@ async fn print_table(mut answer: Answer) -> Result<u64, Failure> {
         }
         rows += batch.num_rows();
     }
-    let mut out = io::stdout().lock();
-    writeln!(out, "{table}").map_err(closed)?;
+    put(format!("{table}\n").as_bytes())?;
     if TABLE_ROWS_MAX < rows {
         crate::terminal::note(&format!(
             "{TABLE_ROWS_MAX} of {rows} rows are shown; -o csv or -o jsonl prints all"
@@ -186,45 +186,106 @@ async fn print_table(mut answer: Answer) -> Result<u64, Failure> {
 }
 
 async fn print_json(mut answer: Answer) -> Result<u64, Failure> {
-    let mut out = io::stdout();
     let names: Vec<&str> = answer.schema.fields().iter().map(|f| f.name().as_str()).collect();
     let columns = serde_json::to_string(&names).map_err(|error| closed(error.into()))?;
-    write!(out, "{{\"index\":{},\"columns\":{columns},\"rows\":", answer.index).map_err(closed)?;
+    put(format!("{{\"index\":{},\"columns\":{columns},\"rows\":", answer.index).as_bytes())?;
     let builder = WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, JsonArray>(out);
+    let mut writer = builder.build::<_, JsonArray>(Vec::new());
     let mut rows = 0;
     while let Some(batch) = answer.batches.next().await {
         let batch = batch?;
         rows += batch.num_rows() as u64;
         writer.write(&batch)?;
+        put(&std::mem::take(writer.get_mut()))?;
     }
     writer.finish()?;
-    writeln!(writer.into_inner(), "}}").map_err(closed)?;
+    writer.get_mut().extend(b"}\n");
+    put(writer.get_ref())?;
     Ok(rows)
 }
 
 async fn print_jsonl(mut answer: Answer) -> Result<u64, Failure> {
     let builder = WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, LineDelimited>(io::stdout());
+    let mut writer = builder.build::<_, LineDelimited>(Vec::new());
     let mut rows = 0;
     while let Some(batch) = answer.batches.next().await {
         let batch = batch?;
         rows += batch.num_rows() as u64;
         writer.write(&batch)?;
+        put(&std::mem::take(writer.get_mut()))?;
     }
     writer.finish()?;
+    put(writer.get_ref())?;
     Ok(rows)
 }
 
 async fn print_csv(mut answer: Answer) -> Result<u64, Failure> {
-    let mut writer = arrow::csv::Writer::new(io::stdout());
-    let empty = RecordBatch::new_empty(SchemaRef::clone(&answer.schema));
-    writer.write(&empty)?;
+    let builder = arrow::csv::WriterBuilder::new();
+    let header = RecordBatch::new_empty(SchemaRef::clone(&answer.schema));
+    put(&csv_of(builder.clone(), &header)?)?;
+    let builder = builder.with_header(false);
     let mut rows = 0;
     while let Some(batch) = answer.batches.next().await {
         let batch = batch?;
         rows += batch.num_rows() as u64;
-        writer.write(&batch)?;
+        put(&csv_of(builder.clone(), &batch)?)?;
     }
     Ok(rows)
+}
+
+fn csv_of(builder: arrow::csv::WriterBuilder, batch: &RecordBatch) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    builder.build(&mut bytes).write(&without_nesting(batch)?)?;
+    Ok(bytes)
+}
+
+/// Returns the rows with lists and structures as JSON texts: CSV has no form of its own for them.
+fn without_nesting(batch: &RecordBatch) -> Result<RecordBatch, Failure> {
+    let pairs = batch.schema_ref().fields().iter().zip(batch.columns());
+    let columns = pairs.map(|(field, column)| match field.data_type().is_nested() {
+        true => Ok((field.name(), json_texts(field, column)?)),
+        false => Ok((field.name(), ArrayRef::clone(column))),
+    });
+    let columns = columns.collect::<Result<Vec<_>, Failure>>()?;
+    if columns.is_empty() {
+        return Ok(batch.clone());
+    }
+    Ok(RecordBatch::try_from_iter(columns)?)
+}
+
+fn json_texts(field: &FieldRef, column: &ArrayRef) -> Result<ArrayRef, Failure> {
+    let options = EncoderOptions::default().with_explicit_nulls(true);
+    let mut encoder = make_encoder(field, column.as_ref(), &options)?;
+    let mut text = |row| {
+        let mut bytes = Vec::new();
+        encoder.encode(row, &mut bytes);
+        String::from_utf8(bytes).expect("JSON is text")
+    };
+    let texts = (0..column.len()).map(|row| column.is_valid(row).then(|| text(row)));
+    Ok(Arc::new(StringArray::from_iter(texts)))
+}
+
+/// Writes encoded rows to standard output.
+fn put(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, ListArray};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    #[test]
+    fn a_nested_value_is_json_in_csv_and_null_is_still_empty() {
+        let lists = [Some(vec![Some(1), None]), None, Some(vec![])];
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists));
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![7, 8, 9]));
+        let batch = RecordBatch::try_from_iter([("list", lists), ("id", ids)]).expect("columns");
+        let bytes = csv_of(arrow::csv::WriterBuilder::new(), &batch).expect("it has a form");
+        let text = String::from_utf8(bytes).expect("text");
+        assert_eq!(text, "list,id\n\"[1,null]\",7\n,8\n[],9\n");
+    }
 }

@@ -1,7 +1,7 @@
 //! Trying a numbered command again until it is answered.
 //!
 //! It must not retry without a session: a lost reply may have been a success. Invariant: every try carries
-//! the same session and sequence.
+//! the same session and sequence, and the doubt that one try leaves stays until another one succeeds.
 
 use std::future::Future;
 use std::time::Duration;
@@ -34,8 +34,14 @@ where
     F: Future<Output = Result<T, Failure>>,
 {
     let mut wait = patience.first_wait;
+    let mut in_doubt = false;
     for tried in 1..=patience.tries_max {
-        match attempt().await {
+        let answer = attempt().await.map_err(|failure| {
+            // An earlier try may have happened, whatever became of this one.
+            in_doubt |= failure.ambiguous;
+            Failure { ambiguous: in_doubt, ..failure }
+        });
+        match answer {
             Err(failure) if failure.retryable && can_repeat && tried < patience.tries_max => {
                 note(&format!("{}; trying again in {} ms", failure.message, wait.as_millis()));
                 tokio::time::sleep(wait).await;
@@ -76,6 +82,21 @@ mod tests {
         });
         let result = result.await;
         (result, tries.get())
+    }
+
+    #[tokio::test]
+    async fn a_try_that_reached_nobody_does_not_settle_an_earlier_one() {
+        let lost = || Failure::of_kind(ErrorKind::Unavailable, "cut off".to_owned(), None);
+        for (first, expected) in [(lost(), true), (lost().of_read(), false)] {
+            let first = Cell::new(Some(first));
+            let result: Result<(), Failure> =
+                until_answered(Patience { tries_max: 3, first_wait: Duration::ZERO }, true, || {
+                    let failure = first.take().unwrap_or_else(|| lost().of_read());
+                    async move { Err(failure) }
+                })
+                .await;
+            assert_eq!(result.expect_err("nobody answered").ambiguous, expected);
+        }
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ mod deadline;
 mod error;
 pub mod failures;
 pub mod limits;
+mod oversize;
 pub mod replies;
 mod service;
 mod serving;

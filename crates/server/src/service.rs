@@ -199,7 +199,7 @@ impl Lake for Service {
     async fn log(&self, request: Request<v1::LogRequest>) -> Answer<v1::LogResponse> {
         within(deadline::of(request.metadata()), async {
             let v1::LogRequest { from, limit } = request.into_inner();
-            let limit = usize::try_from(limit.clamp(1, LOG_RECORDS_MAX)).expect("it is small");
+            let limit = usize::try_from(limit.min(LOG_RECORDS_MAX)).expect("it is small");
             let records = self.node.log(from.map(LogIndex), limit).await;
             let records = records.map_err(|error| engine_status(&error))?;
             Ok(v1::LogResponse { records: records.into_iter().map(replies::log_record).collect() })

@@ -15,6 +15,7 @@ use tonic_health::server::health_reporter;
 
 use crate::Error;
 use crate::limits::{REQUEST_BYTES_MAX, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
+use crate::oversize::Oversize;
 use crate::service::Service;
 
 /// How a node is served.
@@ -79,7 +80,7 @@ impl Server {
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .add_service(lake)
+            .add_service(Oversize::of(lake))
             .add_service(health_service)
             .add_service(reflection)
             .serve_with_incoming_shutdown(self.incoming, stopping);

@@ -84,6 +84,8 @@ pub(crate) async fn tombstone(
 #[derive(Default)]
 struct Keys {
     batches: Vec<RecordBatch>,
+    /// Whether a stream came: one without rows names no keys, which is not the same as naming nothing.
+    has_stream: bool,
     texts: Vec<Vec<String>>,
     bytes: usize,
 }
@@ -91,6 +93,7 @@ struct Keys {
 impl Keys {
     fn add_stream(&mut self, bytes: &Bytes) -> Result<(), Status> {
         let batches = decode(bytes)?;
+        self.has_stream = true;
         self.charge(batches.iter().map(RecordBatch::get_array_memory_size).sum())?;
         self.batches.extend(batches);
         Ok(())
@@ -119,11 +122,11 @@ impl Keys {
     }
 
     fn finish(self, predicate: Option<String>) -> Result<TombstoneKeys, Status> {
-        match (predicate, self.batches.is_empty(), self.texts.is_empty()) {
-            (Some(predicate), true, true) => Ok(TombstoneKeys::Predicate(predicate)),
-            (None, false, true) => Ok(TombstoneKeys::Batches(self.batches)),
-            (None, true, false) => Ok(TombstoneKeys::Texts(self.texts)),
-            (None, true, true) => Err(misuse("a tombstone needs keys or a predicate")),
+        match (predicate, self.has_stream, self.texts.is_empty()) {
+            (Some(predicate), false, true) => Ok(TombstoneKeys::Predicate(predicate)),
+            (None, true, true) => Ok(TombstoneKeys::Batches(self.batches)),
+            (None, false, false) => Ok(TombstoneKeys::Texts(self.texts)),
+            (None, false, true) => Err(misuse("a tombstone needs keys or a predicate")),
             _ => Err(misuse("a tombstone has an Arrow stream, texts or a predicate: one of them")),
         }
     }

@@ -14,7 +14,7 @@ use alluvium_ingest::Source;
 use alluvium_types::Schema;
 
 use crate::args::Demo;
-use crate::backend::{Backend, node_config};
+use crate::backend::{Backend, open_node};
 use crate::config::{Place, Settings};
 use crate::failure::Failure;
 use crate::terminal::{grouped, rate};
@@ -39,13 +39,13 @@ pub(super) async fn run(arguments: &Demo, settings: &Settings) -> Result<(), Fai
     backend.close().await?;
     told?;
     let acknowledged = crash::kill_a_writer(&mut story, &directory)?;
-    let backend = Backend::Embedded(Node::open(node_config(&directory, settings)).await?);
+    let backend = Backend::Embedded(open_node(&directory, settings).await?);
     let told = crash::check_survivors(&mut story, &backend, &acknowledged).await;
     let before = backend.status().await;
     backend.close().await?;
     told?;
     let before = before?;
-    let backend = Backend::Embedded(Node::open(node_config(&directory, settings)).await?);
+    let backend = Backend::Embedded(open_node(&directory, settings).await?);
     let told = compare_and_verify(&mut story, &backend, &before.digest).await;
     backend.close().await?;
     told?;
@@ -69,7 +69,7 @@ async fn open_empty(directory: &Path, settings: &Settings) -> Result<Node, Failu
     let failed = |error: std::io::Error| Failure::io(&what, &error);
     if directory.join(MARKER).is_file() {
         // Opening it takes its lock: a demonstration that still runs must not lose its directory.
-        Node::open(node_config(directory, settings)).await?.shutdown().await?;
+        open_node(directory, settings).await?.shutdown().await?;
         std::fs::remove_dir_all(directory).map_err(failed)?;
     }
     std::fs::create_dir_all(directory).map_err(failed)?;
@@ -79,7 +79,7 @@ async fn open_empty(directory: &Path, settings: &Settings) -> Result<Node, Failu
             format!("{} is not empty and no earlier demonstration's", directory.display());
         return Err(Failure::usage(message).with_hint("name a directory that does not exist yet"));
     }
-    let node = Node::open(node_config(directory, settings)).await?;
+    let node = open_node(directory, settings).await?;
     std::fs::File::create(directory.join(MARKER)).map_err(failed)?;
     Ok(node)
 }

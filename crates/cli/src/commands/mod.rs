@@ -4,6 +4,7 @@ mod dataset;
 mod demo;
 mod maintain;
 mod observe;
+mod preview;
 mod rows;
 mod serve;
 mod shell;

@@ -2,6 +2,7 @@
 
 use alluvium_proto::v1;
 use alluvium_types::ErrorKind;
+use arrow::temporal_conversions::timestamp_ms_to_datetime;
 use serde_json::json;
 
 use crate::args::Log;
@@ -16,13 +17,14 @@ pub(super) async fn log(log: &Log, backend: &Backend, format: Format) -> Result<
     match log {
         Log::Tail { limit } => {
             let records = backend.log(None, *limit).await?;
-            let records: Vec<Record> = records.iter().map(log_record).collect();
-            print_records(format, &LOG_FIELDS, &records)
+            let records: Vec<Record> = records.iter().map(|r| log_record(r, format)).collect();
+            let fields = LOG_FIELDS.map(|field| shown_field(field, format));
+            print_records(format, &fields, &records)
         }
         Log::Show { index } => {
             let records = backend.log(Some(*index), 1).await?;
             match records.iter().find(|record| record.index == *index) {
-                Some(record) => print_record(format, &log_record(record)),
+                Some(record) => print_record(format, &log_record(record, format)),
                 None => {
                     let message = format!("the log has no entry at index {index}");
                     Err(Failure::of_kind(ErrorKind::NotFound, message, None))
@@ -32,19 +34,40 @@ pub(super) async fn log(log: &Log, backend: &Backend, format: Format) -> Result<
     }
 }
 
-fn log_record(record: &v1::LogRecord) -> Record {
+/// The machine formats have the time as it is in the log, a table has it as people read it.
+fn shown_field(field: &'static str, format: Format) -> &'static str {
+    match (field, format) {
+        ("proposed_at_ms", Format::Table) => "proposed_at",
+        (field, _) => field,
+    }
+}
+
+fn log_record(record: &v1::LogRecord, format: Format) -> Record {
     let session = record.session.as_ref().map(|s| format!("{}/{}", s.id, s.sequence));
+    let proposed_at = match format {
+        Format::Table => json!(record.proposed_at_ms.map(utc)),
+        Format::Json | Format::Jsonl | Format::Csv => json!(record.proposed_at_ms),
+    };
     vec![
         ("index", json!(record.index)),
         ("kind", json!(record.kind)),
         ("dataset", json!(record.dataset)),
         ("actor", json!(record.actor)),
         ("session", json!(session)),
-        ("proposed_at_ms", json!(record.proposed_at_ms)),
+        (shown_field("proposed_at_ms", format), proposed_at),
         ("rows", json!(record.rows)),
         ("bytes", json!(record.bytes)),
         ("detail", json!(record.detail)),
     ]
+}
+
+/// Returns milliseconds since 1970 as RFC 3339 has them, or as they are when no calendar has that day.
+fn utc(milliseconds: u64) -> String {
+    let time = i64::try_from(milliseconds).ok().and_then(timestamp_ms_to_datetime);
+    time.map_or_else(
+        || milliseconds.to_string(),
+        |time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+    )
 }
 
 pub(super) async fn status(backend: &Backend, format: Format) -> Result<(), Failure> {
@@ -96,4 +119,16 @@ pub(super) async fn verify(backend: &Backend, format: Format) -> Result<(), Fail
 
 pub(super) fn version(format: Format) -> Result<(), Failure> {
     print_record(format, &vec![("version", json!(env!("CARGO_PKG_VERSION")))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+
+    #[test]
+    fn a_time_is_shown_in_utc_to_the_millisecond() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(utc(1_795_260_858_332), "2026-11-21T11:34:18.332Z");
+        assert_eq!(utc(u64::MAX), u64::MAX.to_string());
+    }
 }

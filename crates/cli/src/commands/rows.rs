@@ -1,17 +1,14 @@
 //! `alluvium append`, `upsert` and `tombstone`: each one numbered command of a session of its own.
 
-use std::collections::BTreeSet;
-
 use alluvium_engine::{Caller, TombstoneKeys};
 use alluvium_ingest::{Format as FileKind, Input, Source};
 use alluvium_proto::v1;
 use alluvium_server::convert::fields_from;
-use alluvium_types::{Schema, Sequence};
-use arrow::array::{Array, RecordBatch};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use alluvium_types::{Rejection, Schema, Sequence};
+use arrow::array::RecordBatch;
 use serde_json::json;
 
-use super::caller;
+use super::{caller, preview};
 use crate::args::{FileFormat, Load, Tombstone};
 use crate::backend::Backend;
 use crate::config::Settings;
@@ -19,9 +16,6 @@ use crate::failure::Failure;
 use crate::output::print_record;
 use crate::retry::{Patience, until_answered};
 use crate::terminal::{Loading, grouped, note, rate};
-
-/// Keys in one counting query.
-const KEYS_PER_QUERY: usize = 500;
 
 pub(super) async fn load(
     arguments: &Load,
@@ -78,9 +72,13 @@ pub(super) async fn tombstone(
     settings: &Settings,
 ) -> Result<(), Failure> {
     let dataset = backend.dataset(&arguments.name, None).await?;
+    if dataset.key_columns.is_empty() {
+        return Err(alluvium_engine::Error::Rejected(Rejection::Keyless).into());
+    }
     let keys = keys_of(arguments, &dataset)?;
     if arguments.dry_run {
-        let rows = count_hidden(&dataset, &keys, backend).await?;
+        preview::check_condition(arguments.condition, &dataset)?;
+        let rows = preview::count_hidden(&dataset, &keys, backend).await?;
         return print_record(settings.output, &vec![("rows_that_would_be_hidden", json!(rows))]);
     }
     let caller = in_session(caller(settings, arguments.condition), backend).await?;
@@ -97,9 +95,7 @@ fn keys_of(arguments: &Tombstone, dataset: &v1::Dataset) -> Result<TombstoneKeys
         return Ok(TombstoneKeys::Predicate(predicate.clone()));
     }
     if let Some(path) = &arguments.keys_from {
-        let schema = key_schema(dataset)?;
-        let batches = alluvium_ingest::open(&Source::at(path), Some(&schema))?;
-        return Ok(TombstoneKeys::Batches(batches.collect::<Result<_, _>>()?));
+        return Ok(TombstoneKeys::Batches(keys_in(&Source::at(path), &key_schema(dataset)?)?));
     }
     let columns = dataset.key_columns.len();
     let keys = arguments.key.iter().map(|text| typed_key(text, columns));
@@ -108,11 +104,36 @@ fn keys_of(arguments: &Tombstone, dataset: &v1::Dataset) -> Result<TombstoneKeys
 
 fn key_schema(dataset: &v1::Dataset) -> Result<Schema, Failure> {
     let schema = schema_of(dataset)?;
-    if schema.key_columns.is_empty() {
-        return Err(Failure::usage(format!("dataset {:?} has no key columns", dataset.name)));
-    }
     let fields = schema.key_fields().into_iter().cloned().collect();
     Ok(Schema { fields, key_columns: schema.key_columns })
+}
+
+/// Reads a file of keys. One without rows is one batch without rows: it names no key, but it names them.
+fn keys_in(source: &Source, schema: &Schema) -> Result<Vec<RecordBatch>, Failure> {
+    let batches = alluvium_ingest::open(source, Some(schema)).map_err(key_file_failure)?;
+    let batches = batches.map(|batch| batch.map_err(key_file_failure));
+    let mut batches = batches.collect::<Result<Vec<_>, _>>()?;
+    if batches.is_empty() {
+        batches.push(RecordBatch::new_empty(alluvium_rows::to_arrow(schema)));
+    }
+    Ok(batches)
+}
+
+/// The dataset may well have the columns that a file of keys may not.
+#[expect(clippy::wildcard_enum_match_arm, reason = "other errors are those of every file")]
+fn key_file_failure(error: alluvium_ingest::Error) -> Failure {
+    let (at, columns, known) = match &error {
+        alluvium_ingest::Error::Unknown { columns, known } => (String::new(), columns, known),
+        alluvium_ingest::Error::UnknownAt { at, columns, known } => {
+            (format!("{at}: "), columns, known)
+        }
+        _ => return error.into(),
+    };
+    let list = |names: &[String]| -> String {
+        names.iter().map(|name| quoted(name, '"')).collect::<Vec<_>>().join(", ")
+    };
+    let message = format!("{at}columns that are not part of the key: {}", list(columns));
+    Failure::file(message, Some(format!("a file of keys has the columns {} alone", list(known))))
 }
 
 /// Splits a key at its commas; a value that has one stands in quotes, as in CSV.
@@ -132,52 +153,6 @@ fn typed_key(text: &str, columns: usize) -> Result<Vec<String>, Failure> {
         return Err(Failure::usage(message).with_hint("a value with a comma stands in quotes"));
     }
     Ok(values)
-}
-
-/// Counts the visible rows that a tombstone would hide.
-async fn count_hidden(
-    dataset: &v1::Dataset,
-    keys: &TombstoneKeys,
-    backend: &Backend,
-) -> Result<u64, Failure> {
-    let table = quoted(&dataset.name, '"');
-    let texts: BTreeSet<Vec<String>> = match keys {
-        TombstoneKeys::Predicate(predicate) => {
-            let query = format!("SELECT count(*) FROM {table} WHERE ({predicate})");
-            return count(backend, &query).await;
-        }
-        TombstoneKeys::Texts(keys) => keys.iter().cloned().collect(),
-        TombstoneKeys::Batches(batches) => key_texts(batches)?,
-    };
-    let texts: Vec<Vec<String>> = texts.into_iter().collect();
-    let mut rows = 0;
-    for chunk in texts.chunks(KEYS_PER_QUERY) {
-        let tests: Vec<String> = chunk.iter().map(|key| test_of(dataset, key)).collect();
-        let query = format!("SELECT count(*) FROM {table} WHERE {}", tests.join(" OR "));
-        rows += count(backend, &query).await?;
-    }
-    Ok(rows)
-}
-
-fn key_texts(batches: &[RecordBatch]) -> Result<BTreeSet<Vec<String>>, Failure> {
-    let options = FormatOptions::default();
-    let mut texts = BTreeSet::new();
-    for batch in batches {
-        let columns =
-            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options));
-        let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        for row in 0..batch.num_rows() {
-            texts.insert(columns.iter().map(|column| column.value(row).to_string()).collect());
-        }
-    }
-    Ok(texts)
-}
-
-fn test_of(dataset: &v1::Dataset, key: &[String]) -> String {
-    let pairs = dataset.key_columns.iter().zip(key);
-    let tests =
-        pairs.map(|(column, text)| format!("{} = {}", quoted(column, '"'), quoted(text, '\'')));
-    format!("({})", tests.collect::<Vec<_>>().join(" AND "))
 }
 
 /// Quotes a name or text for SQL.

@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
-use alluvium_engine::Node;
-use alluvium_server::{ServeOptions, Server};
+use alluvium_server::{ServeOptions, Server, failures};
+use alluvium_types::ErrorKind;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::args::Serve;
-use crate::backend::node_config;
+use crate::backend::open_node;
 use crate::config::Settings;
 use crate::failure::Failure;
 
@@ -22,29 +23,47 @@ pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Fa
         (caught(SignalKind::interrupt())?, caught(SignalKind::terminate())?);
     // The port is taken before the directory: a taken port is the cheaper failure.
     let server = Server::bind(ServeOptions { listen, insecure: arguments.insecure })?;
-    let node = Node::open(node_config(directory, settings)).await?;
+    let node = open_node(directory, settings).await?;
     let address = server.address();
     announce(&address.to_string())?;
     tracing::info!(%address, directory = %directory.display(), "serving");
     let watched = node.clone();
+    let (ended, mut end) = oneshot::channel();
     let shutdown = async move {
         tokio::select! {
             _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "shutting down"),
             _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "shutting down"),
             // It acknowledges nothing any more: the process ends, and its next start recovers.
             fault = watched.stopped() => {
-                let fault = fault.as_ref().map(|error| error.to_string());
-                tracing::error!(fault, "the node stopped by itself");
+                let failure = stopped_by_itself(fault);
+                tracing::error!("{}", failure.message);
+                // The receiver lives until the node is closed.
+                drop(ended.send(failure));
             }
         }
     };
     let served = server.run(node.clone(), shutdown).await;
-    // Tells the fault, if there was one.
     let closed = node.shutdown().await;
     served?;
+    // A node that stopped by itself is closed without an error, and is a failure all the same.
+    if let Ok(failure) = end.try_recv() {
+        return Err(failure);
+    }
     closed?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn stopped_by_itself(fault: Option<alluvium_engine::Error>) -> Failure {
+    let kind = fault.as_ref().map_or(ErrorKind::Unavailable, alluvium_engine::Error::kind);
+    let mut message = "the node stopped by itself".to_owned();
+    if let Some(fault) = &fault {
+        message.push_str(": ");
+        message.push_str(&failures::chain(fault));
+    }
+    Failure::of_kind(kind, message, None)
+        .of_read()
+        .with_hint("start it again: it recovers from its directory")
 }
 
 fn caught(kind: SignalKind) -> Result<Signal, Failure> {

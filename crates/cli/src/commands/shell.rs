@@ -66,13 +66,9 @@ impl Shell<'_> {
                 Err(failure) => self.tell(&failure),
             };
         }
-        let (mut all, last) = statements::split(text);
-        if !last.is_empty() {
-            all.push(last);
-        }
-        for statement in all {
-            if let Err(failure) = self.query(&statement).await {
-                return self.tell(&failure);
+        for statement in statements::split(text).all() {
+            if let Err(failure) = self.query(statement.text).await {
+                return self.tell(&statement.placed(failure));
             }
         }
         false
@@ -128,8 +124,7 @@ struct UntilSemicolon;
 impl Validator for UntilSemicolon {
     fn validate(&self, text: &str) -> ValidationResult {
         let is_command = text.trim_start().starts_with('\\');
-        let (_, rest) = statements::split(text);
-        if is_command || rest.is_empty() {
+        if is_command || statements::split(text).rest.is_none() {
             ValidationResult::Complete
         } else {
             ValidationResult::Incomplete

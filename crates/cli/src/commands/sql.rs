@@ -31,15 +31,13 @@ pub(super) async fn run(
         }
         (None, None) => read_script("read standard input", io::stdin())?,
     };
-    let (mut all, last) = statements::split(&text);
-    if !last.is_empty() {
-        all.push(last);
-    }
+    let all = statements::split(&text).all();
     if all.is_empty() {
         return Err(Failure::usage("there is no statement"));
     }
     for statement in all {
-        print_answer(settings.output, backend.sql(&statement, as_of).await?).await?;
+        let answer = backend.sql(statement.text, as_of).await;
+        print_answer(settings.output, answer.map_err(|failure| statement.placed(failure))?).await?;
     }
     Ok(())
 }

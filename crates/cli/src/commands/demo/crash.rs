@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use alluvium_engine::{Caller, Node, RegisterOptions};
+use alluvium_engine::{Caller, RegisterOptions};
 use alluvium_types::Sequence;
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use super::story::Story;
-use crate::backend::{Backend, node_config};
+use crate::backend::{Backend, open_node};
 use crate::config::Settings;
 use crate::failure::Failure;
 
@@ -37,7 +37,7 @@ fn schema() -> SchemaRef {
 /// The writer: appends without end and prints the number of each append when it is acknowledged.
 pub(crate) async fn write_until_killed(settings: &Settings) -> Result<(), Failure> {
     let directory = super::directory_of(settings)?;
-    let node = Node::open(node_config(&directory, settings)).await?;
+    let node = open_node(&directory, settings).await?;
     let named = Caller::named("demo-writer");
     node.register(&named, DATASET, schema(), RegisterOptions::keyed(&[])).await?;
     let session = node.open_session(&named.actor, None).await?;

@@ -1,0 +1,11 @@
+//! The program from outside, as people and scripts run it: arguments, files and pipes in, text and an exit
+//! code out, on a directory of its own or through a server.
+
+mod commands;
+mod failures;
+mod formats;
+mod rows;
+mod serve;
+mod settings;
+mod sql;
+mod support;
