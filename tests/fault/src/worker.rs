@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use alluvium_engine::{Caller, Config, Error, Node, RegisterOptions, SqlOptions, TombstoneKeys};
 use alluvium_types::LogIndex;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use arrow::array::{AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
@@ -102,8 +102,10 @@ pub async fn work(dir: &Path, seed: u64, count: usize) -> Result<()> {
     let operations = operations(seed, count);
     for (number, operation) in operations.iter().enumerate() {
         if let Err(error) = perform(&node, operation).await {
+            // Said now: what is tried of a node that stopped may end this process.
+            say(&format!("error {error:#}"));
             try_the_rest(&node, &operations, number + 1).await;
-            return Err(error.into());
+            bail!("operation {number} failed");
         }
         say(&format!("ack {number}"));
     }
