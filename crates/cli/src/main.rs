@@ -18,6 +18,7 @@ mod type_text;
 
 use std::process::ExitCode;
 
+use alluvium_stdx::spawn::deep_thread;
 use clap::Parser;
 
 use args::Arguments;
@@ -40,9 +41,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// The stack of every thread that may evaluate a statement, which costs stack by its nesting. How much the
+/// first thread has depends on who starts the program.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
 fn run(arguments: Arguments, settings: Settings) -> Result<(), Failure> {
     logging::start(&settings, &arguments.command)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_stack_size(STACK_BYTES).build();
     let runtime = runtime.map_err(|error| Failure::io("start the runtime", &error))?;
-    runtime.block_on(commands::run(arguments.command, &settings))
+    // Not on the first thread: its stack is the system's.
+    let command = move || runtime.block_on(commands::run(arguments.command, &settings));
+    let command = deep_thread("command", STACK_BYTES, command)
+        .map_err(|error| Failure::io("start a thread", &error))?;
+    command.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

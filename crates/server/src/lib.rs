@@ -6,8 +6,8 @@
 //! Does not: decide anything that the engine decides, start tasks of its own, or listen beyond this machine
 //! unless it is told that nobody is checked.
 //!
-//! Reading order: `serving` (the port), `service` (the calls), `streams` (rows in and out), `failures`,
-//! `deadline`, `convert` (messages and our own types).
+//! Reading order: `serving` (the port), `transport` (how requests end), `service` (the calls), `streams`
+//! (rows in and out), `failures`, `deadline`, `convert` (messages and our own types).
 
 #![deny(missing_docs)]
 
@@ -16,11 +16,11 @@ mod deadline;
 mod error;
 pub mod failures;
 pub mod limits;
-mod oversize;
 pub mod replies;
 mod service;
 mod serving;
 mod streams;
+mod transport;
 
 pub use error::Error;
 pub use serving::{ServeOptions, Server};

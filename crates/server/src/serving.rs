@@ -15,8 +15,8 @@ use tonic_health::server::health_reporter;
 
 use crate::Error;
 use crate::limits::{REQUEST_BYTES_MAX, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
-use crate::oversize::Oversize;
 use crate::service::Service;
+use crate::transport::Checked;
 
 /// How a node is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Server {
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .add_service(Oversize::of(lake))
+            .add_service(Checked::of(lake))
             .add_service(health_service)
             .add_service(reflection)
             .serve_with_incoming_shutdown(self.incoming, stopping);
