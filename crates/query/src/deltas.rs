@@ -3,6 +3,7 @@
 //! Must not: read anything before the stream is asked for rows. Invariant INV-Q5: a purged log changes
 //! nothing in the answer; the seal that allowed the purge has the same rows under the same indexes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::parquet::arrow::async_reader::{
-    ParquetObjectReader, ParquetRecordBatchStreamBuilder,
+    ParquetObjectReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
 };
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -24,13 +25,14 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, future, stream};
 
 use alluvium_materialize::{Error as JobError, LogError, read_delta};
 use alluvium_rows::{INDEX_COLUMN, adapt};
 use alluvium_state_machine::catalog;
-use alluvium_state_machine::record::{DeltaRecord, FileRecord};
-use alluvium_types::LogIndex;
+use alluvium_state_machine::record::{DeltaRecord, FileContent, FileRecord};
+use alluvium_types::{LogIndex, Schema};
 
 use crate::Error;
 use crate::metadata::DatasetAt;
@@ -180,18 +182,22 @@ impl ExecutionPlan for DeltaScanExec {
             schema: Arc::clone(&schema),
             entries: MetricBuilder::new(&self.metrics).counter("log_entries_read", partition),
             bytes: MetricBuilder::new(&self.metrics).counter("bytes_read", partition),
+            files: MetricBuilder::new(&self.metrics).counter("sealed_files_read", partition),
             rows: MetricBuilder::new(&self.metrics).output_rows(partition),
         });
-        let batches = stream::iter(0..deltas.len())
-            .then(move |position| {
-                let (reader, deltas) = (Arc::clone(&reader), Arc::clone(&deltas));
-                async move {
-                    let (index, delta) = &deltas[position];
-                    reader.read(*index, delta).await.map_err(DataFusionError::from)
+        let batches = stream::try_unfold(0, move |position| {
+            let (reader, deltas) = (Arc::clone(&reader), Arc::clone(&deltas));
+            async move {
+                let rest = &deltas[position..];
+                if rest.is_empty() {
+                    return Ok(None);
                 }
-            })
-            .map_ok(|batches| stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
-            .try_flatten();
+                let (batches, read) = reader.read(rest).await?;
+                assert!(0 < read && read <= rest.len(), "{read} of {} deltas read", rest.len());
+                Ok::<_, DataFusionError>(Some((batches, position + read)))
+            }
+        })
+        .try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 
@@ -207,40 +213,51 @@ struct DeltaReader {
     schema: SchemaRef,
     entries: Count,
     bytes: Count,
+    files: Count,
     rows: Count,
 }
 
+/// Batches, and how many deltas have their rows in them.
+type Read = (BoxStream<'static, PlanResult<RecordBatch>>, usize);
+
 impl DeltaReader {
-    async fn read(&self, index: LogIndex, delta: &DeltaRecord) -> Result<Vec<RecordBatch>, Error> {
-        let view = &self.scope.sources.view;
+    /// Reads the first of the deltas, and those after it that are read along with it.
+    async fn read(self: &Arc<Self>, deltas: &[(LogIndex, DeltaRecord)]) -> Result<Read, Error> {
+        let (index, delta) = deltas.first().expect("only what is there is read");
+        let (index, view) = (*index, &self.scope.sources.view);
         let own = self.dataset.schema_version(view, delta.schema_version)?;
-        let (batches, own) = match read_delta(self.scope.sources.log.as_ref(), delta, index, &own) {
-            Ok(batches) => {
-                self.entries.add(delta.entries.len());
-                let bytes = usize::try_from(delta.bytes).unwrap_or(usize::MAX);
-                self.bytes.add(bytes);
-                self.scope.stats.note_bytes(delta.bytes);
-                (batches, own)
-            }
-            Err(JobError::Log(LogError::Purged { .. })) => self.read_sealed(index, delta).await?,
+        let batches = match read_delta(self.scope.sources.log.as_ref(), delta, index, &own) {
+            Ok(batches) => batches,
+            Err(JobError::Log(LogError::Purged { .. })) => return self.read_sealed(deltas).await,
             Err(source) => return Err(self.failed(index, source)),
         };
+        self.entries.add(delta.entries.len());
+        self.bytes.add(usize::try_from(delta.bytes).unwrap_or(usize::MAX));
+        self.scope.stats.note_bytes(delta.bytes);
         let mut cut = Vec::new();
         for batch in batches {
-            let adapted = adapt(&batch, &own, &self.dataset.schema);
-            let adapted = adapted.map_err(|source| self.failed(index, source))?;
-            let projected = adapted.project(&self.columns);
-            let projected = projected.map_err(|source| self.failed(index, source))?;
-            assert!(projected.schema() == self.schema, "an adapted delta has the table's schema");
-            self.rows.add(projected.num_rows());
-            let starts = (0..projected.num_rows()).step_by(BATCH_ROWS);
-            cut.extend(
-                starts.map(|start| {
-                    projected.slice(start, BATCH_ROWS.min(projected.num_rows() - start))
-                }),
-            );
+            let adapted = self.adapt(&batch, &own, index)?;
+            let starts = (0..adapted.num_rows()).step_by(BATCH_ROWS);
+            let rows_from = |start: usize| BATCH_ROWS.min(adapted.num_rows() - start);
+            cut.extend(starts.map(|start| Ok(adapted.slice(start, rows_from(start)))));
         }
-        Ok(cut)
+        Ok((stream::iter(cut).boxed(), 1))
+    }
+
+    /// Returns rows of an earlier schema as the scan's.
+    fn adapt(
+        &self,
+        batch: &RecordBatch,
+        own: &Schema,
+        index: LogIndex,
+    ) -> Result<RecordBatch, Error> {
+        let adapted = adapt(batch, own, &self.dataset.schema);
+        let adapted = adapted.map_err(|source| self.failed(index, source))?;
+        let projected = adapted.project(&self.columns);
+        let projected = projected.map_err(|source| self.failed(index, source))?;
+        assert!(projected.schema() == self.schema, "an adapted delta has the table's schema");
+        self.rows.add(projected.num_rows());
+        Ok(projected)
     }
 
     fn failed(
@@ -251,32 +268,64 @@ impl DeltaReader {
         Error::Delta { dataset: self.dataset.name().to_owned(), index, source: Arc::new(source) }
     }
 
-    /// Reads a delta whose entries left the log from the seal that covers it.
+    /// Reads deltas whose entries left the log from the seal that covers the first of them: all that it
+    /// covers at once, because a file is read as a whole.
     async fn read_sealed(
-        &self,
-        index: LogIndex,
-        delta: &DeltaRecord,
-    ) -> Result<(Vec<RecordBatch>, alluvium_types::Schema), Error> {
+        self: &Arc<Self>,
+        deltas: &[(LogIndex, DeltaRecord)],
+    ) -> Result<Read, Error> {
         let (dataset, view) = (&self.dataset, &self.scope.sources.view);
-        let gone = || Error::DeltaGone { dataset: dataset.name().to_owned(), index };
+        let index = deltas.first().expect("only what is there is read").0;
         // The seal was attested after this query's index, so the latest metadata is asked.
         let (file, own) = dataset.guard(view, |view| {
             let file = catalog::sealed_in(view, dataset.key(), index, LogIndex::MAX)?;
-            let file = file.ok_or_else(gone)?;
+            let file = file.ok_or_else(|| self.gone(index))?;
             let own = catalog::schema(view, dataset.key(), file.schema_version, LogIndex::MAX)?;
             Ok((file, own))
         })?;
-        let batches = self.read_file(&file, index).await?;
-        let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        if rows == delta.rows { Ok((batches, own)) } else { Err(gone()) }
+        let last = match file.content {
+            FileContent::Seal { last, .. } => last,
+            FileContent::Compaction { .. } => unreachable!("sealed_in returns seals"),
+        };
+        let covered = deltas.iter().take_while(|(index, _)| *index <= last);
+        let missing: Rows = covered.map(|(index, delta)| (index.0, delta.rows)).collect();
+        let read = missing.len();
+        let rows = self.open(&file, index).await?;
+        let reader = Arc::clone(self);
+        let batches = stream::try_unfold((rows, missing), move |(mut rows, mut missing)| {
+            let (reader, own) = (Arc::clone(&reader), own.clone());
+            async move {
+                let batch = rows.try_next().await;
+                let Some(batch) = batch.map_err(|source| reader.failed(index, source))? else {
+                    return reader.check_complete(&missing).map(|()| None);
+                };
+                let found = take_rows(&batch, &mut missing);
+                let found = found.map_err(|source| reader.failed(index, source))?;
+                let adapted = reader.adapt(&found, &own, index)?;
+                Ok::<_, Error>(Some((adapted, (rows, missing))))
+            }
+        });
+        let batches = batches.try_filter(|batch| future::ready(0 < batch.num_rows()));
+        Ok((batches.map_err(DataFusionError::from).boxed(), read))
     }
 
-    /// Returns the rows of a file that became visible at `index`.
-    async fn read_file(
+    fn gone(&self, index: LogIndex) -> Error {
+        Error::DeltaGone { dataset: self.dataset.name().to_owned(), index }
+    }
+
+    /// The file has to have every row of the deltas that were looked for.
+    fn check_complete(&self, missing: &Rows) -> Result<(), Error> {
+        match missing.iter().find(|(_, rows)| **rows != 0) {
+            Some((index, _)) => Err(self.gone(LogIndex(*index))),
+            None => Ok(()),
+        }
+    }
+
+    async fn open(
         &self,
         file: &FileRecord,
         index: LogIndex,
-    ) -> Result<Vec<RecordBatch>, Error> {
+    ) -> Result<ParquetRecordBatchStream<ParquetObjectReader>, Error> {
         let (dataset, scope) = (&self.dataset, &self.scope);
         let attested = file.attested().expect("sealed_in returns attested files");
         let bucket = &dataset.record.bucket;
@@ -284,23 +333,26 @@ impl DeltaReader {
         let reader = ParquetObjectReader::new(open.store, open.path).with_file_size(open.len_bytes);
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await;
         let stream = builder.and_then(|builder| builder.with_batch_size(BATCH_ROWS).build());
-        let mut stream = stream.map_err(|source| self.failed(index, source))?;
-        let mut found = Vec::new();
-        while let Some(batch) =
-            stream.try_next().await.map_err(|source| self.failed(index, source))?
-        {
-            let rows = rows_at(&batch, index).map_err(|source| self.failed(index, source))?;
-            if rows.num_rows() > 0 {
-                found.push(rows);
-            }
-        }
-        Ok(found)
+        self.files.add(1);
+        stream.map_err(|source| self.failed(index, source))
     }
 }
 
-fn rows_at(batch: &RecordBatch, index: LogIndex) -> Result<RecordBatch, ArrowError> {
+/// Rows that have not been seen, by the index of their delta.
+type Rows = BTreeMap<u64, u64>;
+
+/// Returns the rows of the deltas that are looked for.
+fn take_rows(batch: &RecordBatch, missing: &mut Rows) -> Result<RecordBatch, ArrowError> {
     let position = batch.schema().index_of(INDEX_COLUMN)?;
     let indexes = batch.column(position).as_primitive::<UInt64Type>();
-    let wanted: BooleanArray = indexes.values().iter().map(|at| Some(*at == index.0)).collect();
-    filter_record_batch(batch, &wanted)
+    let mut wanted = Vec::with_capacity(indexes.len());
+    for index in indexes.values() {
+        let rows = missing.get_mut(index);
+        wanted.push(rows.is_some());
+        if let Some(rows) = rows {
+            let more = || ArrowError::InvalidArgumentError(format!("too many rows of {index}"));
+            *rows = rows.checked_sub(1).ok_or_else(more)?;
+        }
+    }
+    filter_record_batch(batch, &BooleanArray::from(wanted))
 }

@@ -104,6 +104,25 @@ async fn a_purged_log_changes_no_answer() {
     assert_eq!(history(&lake).await, before);
 }
 
+#[tokio::test]
+async fn a_sealed_file_is_read_once_for_all_deltas_that_it_covers() {
+    let mut lake = Lake::new();
+    let t = lake.register("t", keyed_schema());
+    for id in 0..10 {
+        lake.append(t, &rows(&[(id, Some(1), None), (id + 100, None, None)]));
+    }
+    let before = lake.at;
+    lake.seal(t).await.expect("a file");
+    lake.log.purge_below(lake.at);
+    let sql = format!("SELECT id FROM t AS OF {before}");
+    assert_eq!(lake.sql(&sql).await.len(), 20);
+    let plan = lake.sql(&format!("EXPLAIN ANALYZE {sql}")).await.join("\n");
+    let read = plan.split("sealed_files_read=").nth(1).expect("it is counted");
+    assert_eq!(read.split([',', ']']).next(), Some("1"), "{plan}");
+    let earlier = format!("SELECT count(*), max(id) FROM t AS OF {}", before.0 - 1);
+    assert_eq!(lake.sql(&earlier).await, ["18|108"]);
+}
+
 async fn history(lake: &Lake) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     for at in 1..=lake.at.0 {

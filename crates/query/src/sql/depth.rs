@@ -27,6 +27,9 @@ const TABLE_LEVELS: usize = 2;
 const JOINED_SET_LEVELS: usize = 3;
 /// Brackets that follow a bracket: dimensions of an array's type, which no visitor counts.
 const DIMENSIONS_MAX: usize = 32;
+/// Brackets within brackets: the parser tries each in more than one way, and the ways multiply once it meets
+/// an error or its own limit inside.
+const NESTED_MAX: usize = 8;
 
 pub(super) fn check_bytes(text: &str) -> Result<(), Error> {
     check_value("bytes", text.len(), TEXT_BYTES_MAX)
@@ -49,7 +52,21 @@ pub(super) fn check_tokens(tokens: &[TokenWithSpan]) -> Result<(), Error> {
     check_value("words and operators", deepening.len(), TOKENS_MAX)?;
     let is_dimension = |pair: &&[&Token]| matches!(pair, [Token::RBracket, Token::LBracket]);
     let dimensions = deepening.windows(2).filter(is_dimension).count();
-    check_value("dimensions of arrays", dimensions, DIMENSIONS_MAX)
+    check_value("dimensions of arrays", dimensions, DIMENSIONS_MAX)?;
+    check_value("brackets within brackets", nested(&deepening), NESTED_MAX)
+}
+
+fn nested(tokens: &[&Token]) -> usize {
+    let (mut level, mut deepest) = (0_usize, 0);
+    for token in tokens {
+        if **token == Token::LBracket {
+            level += 1;
+            deepest = deepest.max(level);
+        } else if **token == Token::RBracket {
+            level = level.saturating_sub(1);
+        }
+    }
+    deepest
 }
 
 /// Checks what a text was parsed to. It stops at the first level too many, so it is never too deep itself.

@@ -103,6 +103,17 @@ fn a_text_that_is_too_long_or_too_deep_is_refused_with_the_limit() {
 }
 
 #[test]
+fn arrays_in_arrays_are_refused_before_the_parser_multiplies_its_ways() {
+    let nested =
+        |n: usize, inner: &str| format!("SELECT {}{inner}{}", "ARRAY[".repeat(n), "]".repeat(n));
+    run(nested(8, "1")).expect("is shallow");
+    for (n, inner) in [(8, "1 1 FROM ("), (9, "1"), (50, "1"), (3_000, "1")] {
+        let error = run(nested(n, inner)).expect_err("refused");
+        assert_eq!(refused_for(&error).is_some(), n > 8, "{n}: {error:?}");
+    }
+}
+
+#[test]
 fn a_list_of_values_may_be_as_long_as_the_text() {
     let list = chain("0", 20_000, |i| format!(",{i}"));
     run(format!("SELECT id FROM t WHERE id IN ({list})")).expect("is flat");
