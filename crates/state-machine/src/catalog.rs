@@ -85,7 +85,8 @@ pub fn names(view: &dyn View, at: LogIndex) -> Result<Vec<(String, DatasetKey)>,
     for (key, value) in view.scan_prefix(table, &Key::empty(), at)? {
         let record: NameRecord = decode_record(table, &value)?;
         if record.live {
-            let name = String::from_utf8(key.0).map_err(|_not_text| ViewError::Dangling { table })?;
+            let name =
+                String::from_utf8(key.0).map_err(|_not_text| ViewError::Dangling { table })?;
             names.push((name, record.dataset));
         }
     }
