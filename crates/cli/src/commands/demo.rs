@@ -18,7 +18,7 @@ use crate::backend::{Backend, open_node};
 use crate::config::{Place, Settings};
 use crate::failure::Failure;
 use crate::terminal::{grouped, rate};
-use story::Story;
+use story::{Story, counted};
 
 pub(super) use crash::write_until_killed;
 
@@ -38,9 +38,9 @@ pub(super) async fn run(arguments: &Demo, settings: &Settings) -> Result<(), Fai
     let told = Box::pin(telling).await;
     backend.close().await?;
     told?;
-    let acknowledged = crash::kill_a_writer(&mut story, &directory)?;
+    let writer = crash::kill_a_writer(&mut story, &directory)?;
     let backend = Backend::Embedded(open_node(&directory, settings).await?);
-    let told = crash::check_survivors(&mut story, &backend, &acknowledged).await;
+    let told = crash::check_survivors(&mut story, &backend, &writer).await;
     let before = backend.status().await;
     backend.close().await?;
     told?;
@@ -49,8 +49,8 @@ pub(super) async fn run(arguments: &Demo, settings: &Settings) -> Result<(), Fai
     let told = compare_and_verify(&mut story, &backend, &before.digest).await;
     backend.close().await?;
     told?;
-    let command = format!("alluvium sql --data-dir {}", directory.display());
-    story.end(&command)
+    let program = std::env::current_exe().map_err(|e| Failure::io("find this program", &e))?;
+    story.end(&format!("{} sql --data-dir {}", story::word(&program), story::word(&directory)))
 }
 
 fn directory_of(settings: &Settings) -> Result<PathBuf, Failure> {
@@ -161,7 +161,7 @@ async fn hide_and_erase(
 
     let sealed = backend.seal(&caller, DATASET).await?;
     let still = files::count(directory, "origin", origin)?;
-    let text = format!("{} rows in {} data files", grouped(sealed.rows), still.files);
+    let text = format!("{} rows in {}", grouped(sealed.rows), counted(still.files, "data file"));
     story.step("seal", &text)?;
     let compacted = backend.compact(&caller, DATASET).await?;
     let text = format!(
@@ -180,12 +180,16 @@ async fn hide_and_erase(
     )?;
     let found = files::count(directory, "origin", origin)?;
     let text = format!(
-        "each data file read on its own, without the node: {} files, {} rows, {} from {origin}",
-        found.files,
+        "each data file read on its own, without the node: {}, {} rows, {} from {origin}",
+        counted(found.files, "file"),
         grouped(found.rows),
         found.matching
     );
-    story.check(found.matching == 0 && found.rows == rows - gone, &text)
+    story.check(found.matching == 0 && found.rows == rows - gone, &text)?;
+    story.step(
+        "log",
+        "its segments still hold the rows as they were appended, until the node purges them",
+    )
 }
 
 /// The end: what was closed cleanly opens to the same state, and every byte is what it should be.
@@ -199,9 +203,9 @@ async fn compare_and_verify(
     story.check(after.digest == before, &format!("the state digest is the same: {before}"))?;
     let report = backend.verify().await?;
     let text = format!(
-        "{} log entries, {} data files and {} rows were read and checked, {} are damaged",
+        "{} log entries, {} and {} rows were read and checked, {} are damaged",
         grouped(report.entries),
-        report.files,
+        counted(report.files, "data file"),
         grouped(report.rows),
         report.damage.len()
     );

@@ -3,6 +3,7 @@
 //! It must not hide a failed check. Invariant: in the machine formats the whole story is one result at the end.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use crate::backend::Backend;
 use crate::failure::Failure;
 use crate::output::{Format, Record, print_answer, print_records};
+use crate::terminal::grouped;
 
 const FIELDS: [&str; 3] = ["step", "result", "text"];
 
@@ -97,6 +99,24 @@ impl Story {
     }
 }
 
+/// Returns a number of things as people say it.
+pub(super) fn counted(number: u64, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        _ => format!("{} {thing}s", grouped(number)),
+    }
+}
+
+/// Returns a path as a word of a shell's command.
+pub(super) fn word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
 /// Returns the number that is a query's only answer.
 pub(super) fn only_number(batches: &[RecordBatch]) -> Result<u64, Failure> {
     let column = batches.first().map(|batch| batch.column(0));
@@ -104,4 +124,19 @@ pub(super) fn only_number(batches: &[RecordBatch]) -> Result<u64, Failure> {
     let value = values.filter(|values| values.len() == 1).map(|values| values.value(0));
     let value = value.and_then(|value| u64::try_from(value).ok());
     value.ok_or_else(|| Failure::check("a count did not answer with one number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_command() {
+        assert_eq!(word(Path::new("/opt/alluvium-1.0/bin")), "/opt/alluvium-1.0/bin");
+        assert_eq!(word(Path::new("my lake's")), r"'my lake'\''s'");
+        assert_eq!(
+            (counted(1, "file"), counted(1_000, "file")),
+            ("1 file".into(), "1,000 files".into())
+        );
+    }
 }
