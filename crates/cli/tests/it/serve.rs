@@ -49,7 +49,7 @@ fn settled(value: Value) -> Value {
             Value::Object(fields.into_iter().map(settle).collect())
         }
         Value::Array(values) => Value::Array(values.into_iter().map(settled).collect()),
-        plain => plain,
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => plain,
     }
 }
 

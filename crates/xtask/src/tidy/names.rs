@@ -75,6 +75,10 @@ fn file_name(source: &Source) -> Vec<Violation> {
 fn type_names(source: &Source) -> Vec<Violation> {
     let mut found = Vec::new();
     for (line, code) in source.product_code() {
+        // A type within an impl is an associated one: its trait, which may be another crate's, named it.
+        if code.trim_start() != code && code.trim_start().starts_with("type ") {
+            continue;
+        }
         let declared =
             code.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
         let Some(rest) = TYPE_KEYWORDS.iter().find_map(|keyword| declared.strip_prefix(keyword))
@@ -120,6 +124,14 @@ mod tests {
     fn words_inside_other_words_and_inside_strings_are_fine() {
         let text = "//! A.\nstruct Miscible;\nconst A: &str = \"struct Manager\"; // enum Misc\n";
         assert_caught(check, &[("wal/src/commonality.rs", text)], &[]);
+    }
+
+    #[test]
+    fn a_type_that_a_trait_has_named_is_fine() {
+        let text = "//! A.\nimpl Body for A {\n    type Data = u8;\n}\n";
+        assert_caught(check, &[("wal/src/a.rs", text)], &[]);
+        let text = "//! A.\ntype Data = u8;\n";
+        assert_caught(check, &[("wal/src/a.rs", text)], &["a.rs:2: type `Data`"]);
     }
 
     #[test]
