@@ -257,9 +257,11 @@ impl RaftNode {
     /// Waits for openraft, or for a fault that it may never hear of.
     pub(crate) async fn unless_failed<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         let (work, failed) = (std::pin::pin!(work), std::pin::pin!(self.health.failed()));
-        match select(work, failed).await {
-            Either::Left((done, _)) => Ok(done),
-            Either::Right((fault, _)) => Err(Error::Poisoned { fault }),
+        // The fault is asked first: a call on openraft that is begun after it, and dropped for it, would leave
+        // openraft's handle as it was half way through its end, and the next call would panic.
+        match select(failed, work).await {
+            Either::Left((fault, _)) => Err(Error::Poisoned { fault }),
+            Either::Right((done, _)) => Ok(done),
         }
     }
 

@@ -226,7 +226,9 @@ impl Error {
             Self::Wal(error) => wal_kind(error),
             Self::Store(error) => store_kind(error),
             Self::DatasetNotFound { .. } | Self::BucketNotFound { .. } => ErrorKind::NotFound,
-            Self::IndexOutOfRange { .. } => ErrorKind::OutOfRange,
+            Self::IndexOutOfRange { .. } | Self::View(ViewError::BelowFloor { .. }) => {
+                ErrorKind::OutOfRange
+            }
             Self::NotReached { .. } => ErrorKind::DeadlineExceeded,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
             Self::JobFailed { kind, .. }

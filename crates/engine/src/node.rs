@@ -256,6 +256,10 @@ impl Node {
         &self.parts.pressure
     }
 
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.parts.tasks
+    }
+
     pub(crate) fn scrub(&self) -> &Scrub {
         &self.parts.scrub
     }

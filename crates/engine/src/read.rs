@@ -1,39 +1,62 @@
 //! Reading: SQL, the catalog, the log, and how the node is doing.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use alluvium_query::QueryRequest;
 use alluvium_state_machine::record::DatasetRecord;
 use alluvium_state_machine::{MetaStore, catalog};
+use alluvium_stdx::Spawner;
 use alluvium_types::{DatasetName, LogIndex};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
+use tokio::sync::oneshot;
 
 use crate::jobs::Failure;
 use crate::leases::Lease;
 use crate::node::Node;
 use crate::{DatasetInfo, Error, SqlOptions, Status};
 
-/// The answer of a query, batch by batch. Dropping it cancels the query.
+/// The answer of a query, batch by batch. Dropping it cancels the query; so does its time limit, whether somebody
+/// reads on or not.
 pub struct QueryStream {
-    inner: alluvium_query::QueryStream,
+    schema: SchemaRef,
+    index: LogIndex,
+    limit: Duration,
+    // Read by whoever polls, emptied by the guard at the deadline; held for one poll only.
+    running: Arc<Mutex<Option<Running>>>,
+    /// Closed when the stream is dropped: then the guard has nothing left to do.
+    _read: oneshot::Sender<()>,
+}
+
+/// What a query holds while it runs: its plan, its memory, and the files that it may yet read.
+struct Running {
+    batches: alluvium_query::QueryStream,
     _lease: Lease,
 }
 
 impl QueryStream {
+    fn new(batches: alluvium_query::QueryStream, lease: Lease, limit: Duration) -> (Self, Guard) {
+        let (schema, index) = (Arc::clone(&batches.schema), batches.index);
+        let running = Arc::new(Mutex::new(Some(Running { batches, _lease: lease })));
+        let (read, dropped) = oneshot::channel();
+        let guard = Guard { running: Arc::downgrade(&running), limit, dropped };
+        (Self { schema, index, limit, running, _read: read }, guard)
+    }
+
     /// Returns the columns of the answer.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.inner.schema)
+        Arc::clone(&self.schema)
     }
 
     /// Returns the index that the query reads at.
     #[must_use]
     pub fn index(&self) -> LogIndex {
-        self.inner.index
+        self.index
     }
 
     /// Returns all batches.
@@ -52,14 +75,39 @@ impl QueryStream {
 impl Stream for QueryStream {
     type Item = Result<RecordBatch, Error>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.inner.poll_next_unpin(cx).map(|item| item.map(|batch| batch.map_err(Error::from)))
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(query) = running.as_mut() else {
+            let timeout_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
+            let late = alluvium_query::Error::Deadline { timeout_ms };
+            return Poll::Ready(Some(Err(late.into())));
+        };
+        query.batches.poll_next_unpin(cx).map(|item| item.map(|batch| batch.map_err(Error::from)))
     }
 }
 
 impl std::fmt::Debug for QueryStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "QueryStream {{ index: {} }}", self.index())
+    }
+}
+
+/// Takes from a query what it holds when its time is over, for a reader who does not ask any more.
+struct Guard {
+    running: Weak<Mutex<Option<Running>>>,
+    limit: Duration,
+    dropped: oneshot::Receiver<()>,
+}
+
+impl Guard {
+    async fn watch(self) {
+        // Nothing is ever sent: the other end is dropped.
+        if tokio::time::timeout(self.limit, self.dropped).await.is_err()
+            && let Some(running) = self.running.upgrade()
+        {
+            let over = running.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(over);
+        }
     }
 }
 
@@ -81,8 +129,11 @@ impl Node {
             row_limit: options.row_limit,
             ..QueryRequest::at(at)
         };
-        let inner = self.query().run(text, request).await?;
-        Ok(QueryStream { inner, _lease: lease })
+        let limit = options.timeout.unwrap_or_else(|| self.statement_timeout());
+        let batches = self.query().run(text, request).await?;
+        let (stream, guard) = QueryStream::new(batches, lease, limit);
+        self.tasks().task("query-guard", guard.watch().boxed());
+        Ok(stream)
     }
 
     async fn read_index(&self, options: &SqlOptions) -> Result<LogIndex, Error> {
@@ -122,8 +173,15 @@ impl Node {
     pub async fn datasets(&self, as_of: Option<LogIndex>) -> Result<Vec<DatasetInfo>, Error> {
         let newest = self.raft().read_index().await?;
         let at = self.readable(as_of, newest)?;
-        let records = catalog::list(self.view(), at)?;
-        records.iter().map(|record| self.describe(record, at)).collect()
+        let mut found = Vec::new();
+        for record in catalog::list(self.view(), at)? {
+            match self.describe(&record, at) {
+                // Expired since the list was read: it is not to be seen at this index any more.
+                Err(Error::IndexOutOfRange { .. }) => {}
+                described => found.push(described?),
+            }
+        }
+        Ok(found)
     }
 
     /// Returns one dataset.
@@ -147,6 +205,15 @@ impl Node {
         let live: Vec<_> = files.iter().filter(|file| file.is_live()).collect();
         let attested = || live.iter().filter_map(|file| file.attested());
         let deltas = catalog::deltas(view, dataset, at)?;
+        let changed_at = catalog::counters(view, dataset)?.changed_at;
+        let tombstones = catalog::tombstones(view, dataset, at)?.len() as u64;
+        // Read last: what an expire prunes between two reads above is then an error, not a smaller dataset.
+        let newest = catalog::dataset(view, dataset, LogIndex::MAX)?;
+        let floor = newest.map_or(LogIndex::MAX, |newest| newest.floor);
+        if at < floor {
+            let high = self.applied();
+            return Err(Error::IndexOutOfRange { index: at, low: floor, high });
+        }
         Ok(DatasetInfo {
             name: record.name.clone(),
             dataset,
@@ -154,14 +221,14 @@ impl Node {
             schema: alluvium_rows::to_arrow(&schema),
             key_columns: schema.key_columns,
             bucket: record.bucket.clone(),
-            changed_at: catalog::counters(view, dataset)?.changed_at,
+            changed_at,
             floor: record.floor,
             files: live.len() as u64,
             file_bytes: attested().map(|file| file.digest.len_bytes).sum(),
             file_rows: attested().map(|file| file.rows).sum(),
             deltas: deltas.len() as u64,
             delta_rows: deltas.iter().map(|(_, delta)| delta.rows).sum(),
-            tombstones: catalog::tombstones(view, dataset, at)?.len() as u64,
+            tombstones,
             index: at,
         })
     }

@@ -58,6 +58,8 @@ impl Spawner for Tasks {
             }
         };
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have ended are let go: the set would keep them for ever.
+        while running.try_join_next().is_some() {}
         #[expect(clippy::disallowed_methods, reason = "this module is the seam")]
         running.spawn(watched);
     }

@@ -14,6 +14,7 @@ use alluvium_wal::Storage;
 use alluvium_wal::sim::SimDisk;
 use arrow::array::{AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use futures::StreamExt as _;
 
 fn schema() -> SchemaRef {
     let key = Field::new("key", DataType::Utf8, false);
@@ -124,6 +125,16 @@ async fn wait(node: &Node, is_it: impl Fn(u64, &[String]) -> bool) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("it did not come: {:?}", node.status().await.expect("status"));
+}
+
+fn data_files(dir: &Path) -> usize {
+    let entries =
+        std::fs::read_dir(dir).expect("lists").map(|entry| entry.expect("an entry").path());
+    let count = |path: std::path::PathBuf| match path.is_dir() {
+        true => data_files(&path),
+        false => usize::from(path.extension().is_some_and(|end| end == "parquet")),
+    };
+    entries.map(count).sum()
 }
 
 fn data_file(dir: &Path) -> Option<std::path::PathBuf> {
@@ -263,5 +274,31 @@ async fn a_bucket_on_a_bad_day_delays_and_refuses_and_never_answers_wrongly() {
         }
     }
     assert!(refused > 0, "no fault was met");
+    node.shutdown().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_reads_holds_nothing_after_its_deadline() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let node = lake(root.path()).await;
+    let caller = Caller::named("test");
+    node.seal(&caller, "t").await.expect("seals");
+    let options = SqlOptions { timeout: Some(Duration::from_millis(200)), ..SqlOptions::default() };
+    let mut unread = node.sql("SELECT * FROM t", options).await.expect("plans");
+    node.tombstone(&caller, "t", TombstoneKeys::Texts(vec![vec!["a".to_owned()]]))
+        .await
+        .expect("hides");
+    node.compact(&caller, "t").await.expect("compacts");
+    node.expire(&caller, "t", None).await.expect("expires");
+    // The old file is deleted when the unread answer lets go of it, at its deadline.
+    for _ in 0..1_000 {
+        if data_files(&root.path().join("buckets")) == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(data_files(&root.path().join("buckets")), 1);
+    let late = unread.next().await.expect("an error").expect_err("its time is over");
+    assert_eq!(late.kind(), ErrorKind::DeadlineExceeded, "{late}");
     node.shutdown().await.expect("stops");
 }

@@ -21,6 +21,8 @@ use rocksdb::{
 use crate::OpenOptions;
 use crate::layout;
 
+/// How RocksDB says that one of its files is not there.
+const FILE_GONE: &str = "No such file or directory";
 /// The newest format this program reads, and the one it writes.
 const FORMAT: u32 = 1;
 /// Older versions of a key that are stepped over before the next key is sought.
@@ -399,10 +401,12 @@ fn database_options(mode: Mode, options: &OpenOptions) -> Options {
 fn open_error(dir: &Path, mode: Mode, error: rocksdb::Error) -> StoreError {
     let path = dir.to_path_buf();
     // A generation that the pointer names is there: if RocksDB does not find it so, it is damaged.
-    // A lock that another process holds is an IO error, and no damage.
+    // A lock that another process holds is an IO error, and no damage; RocksDB tells a file that is gone from
+    // that in words only.
     let damaged = mode == Mode::Existing
         && (matches!(error.kind(), ErrorKind::Corruption | ErrorKind::InvalidArgument)
-            || !dir.join("CURRENT").is_file());
+            || matches!(dir.join("CURRENT").try_exists(), Ok(false))
+            || error.as_ref().contains(FILE_GONE));
     match damaged {
         true => StoreError::Corrupt { path, source: Box::new(error) },
         false => StoreError::Open { path, source: Box::new(error) },

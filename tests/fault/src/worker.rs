@@ -105,6 +105,9 @@ pub async fn work(dir: &Path, seed: u64, count: usize) -> Result<()> {
             // Said now: what is tried of a node that stopped may end this process.
             say(&format!("error {error:#}"));
             try_the_rest(&node, &operations, number + 1).await;
+            // Ended in order: a process that exits beside open threads of the store may abort. What was wrong is
+            // said above.
+            drop(node.shutdown().await);
             bail!("operation {number} failed");
         }
         say(&format!("ack {number}"));

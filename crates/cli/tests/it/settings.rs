@@ -100,6 +100,7 @@ fn a_directory_may_be_called_a_number() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a port must be taken by somebody else")]
 fn a_server_refuses_an_address_that_is_exposed_taken_or_none() {
     let lake = Lake::embedded();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
