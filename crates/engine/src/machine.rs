@@ -11,6 +11,8 @@ use alluvium_stdx::{Clock, Prng, SystemClock, durable};
 use alluvium_storage::{Bucket, BucketKind, DurableLocal};
 use alluvium_wal::{FsStorage, Storage};
 
+use crate::Error;
+
 /// What a node asks of its machine. [`RealMachine`] is the one of production; a simulator has another.
 pub trait Machine: Debug + Send + Sync {
     /// Returns the clock of proposals, leases and timeouts.
@@ -29,7 +31,7 @@ pub trait Machine: Debug + Send + Sync {
     ///
     /// # Errors
     /// The failure of the store.
-    fn bucket(&self, name: &str, root: &Path) -> Result<Bucket, alluvium_storage::Error>;
+    fn bucket(&self, name: &str, root: &Path) -> Result<Bucket, Error>;
 }
 
 /// The machine that this process runs on.
@@ -58,7 +60,7 @@ impl Machine for RealMachine {
         Ok(Arc::new(FsStorage::open(directory)?))
     }
 
-    fn bucket(&self, name: &str, root: &Path) -> Result<Bucket, alluvium_storage::Error> {
+    fn bucket(&self, name: &str, root: &Path) -> Result<Bucket, Error> {
         Ok(Bucket::over(name, Arc::new(DurableLocal::open(root)?), BucketKind::PerNode))
     }
 }

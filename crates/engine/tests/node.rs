@@ -7,7 +7,7 @@ use std::time::Duration;
 use alluvium_engine::{
     Caller, Config, Error, Machine, Node, RealMachine, RegisterOptions, SqlOptions, TombstoneKeys,
 };
-use alluvium_stdx::{Clock, Prng};
+use alluvium_stdx::{Clock, Prng, durable};
 use alluvium_storage::{Bucket, BucketKind, DurableLocal, FaultRates, FaultStore};
 use alluvium_types::{ErrorKind, LogIndex, Sequence};
 use alluvium_wal::Storage;
@@ -111,7 +111,7 @@ async fn a_scrub_finds_damage_that_nobody_asked_for() {
     let mut bytes = std::fs::read(&file).expect("readable");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    std::fs::write(&file, bytes).expect("writable");
+    durable::write(&file, &bytes).expect("writable");
     wait(&node, |_, damage| damage.iter().any(|what| what.starts_with("t: data file"))).await;
     node.shutdown().await.expect("stops");
 }
@@ -172,7 +172,8 @@ async fn metadata_that_was_found_damaged_in_use_is_built_anew_at_the_next_start(
     let node = lake(&dir).await;
     node.seal(&Caller::named("test"), "t").await.expect("seals");
     node.shutdown().await.expect("stops");
-    std::fs::write(dir.join("meta.suspect"), b"").expect("left by the process that met the damage");
+    durable::write(&dir.join("meta.suspect"), b"")
+        .expect("left by the process that met the damage");
     let node = Node::open(config(&dir)).await.expect("opens");
     assert_eq!(count(&node).await, 3);
     let report = node.verify().await.expect("looks");
@@ -204,7 +205,7 @@ impl Machine for Shaky {
         Ok(Arc::new(self.disk.clone()))
     }
 
-    fn bucket(&self, name: &str, root: &Path) -> Result<Bucket, alluvium_storage::Error> {
+    fn bucket(&self, name: &str, root: &Path) -> Result<Bucket, Error> {
         let store = FaultStore::new(Arc::new(DurableLocal::open(root)?), self.seed, self.rates);
         Ok(Bucket::over(name, Arc::new(store), BucketKind::PerNode))
     }

@@ -37,6 +37,7 @@ pub fn deep_thread<T: Send + 'static>(
     stack_bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> std::io::Result<std::thread::JoinHandle<T>> {
+    #[expect(clippy::disallowed_methods, reason = "this module is the seam")]
     std::thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(work)
 }
 

@@ -335,7 +335,7 @@ fn a_store_that_lost_its_manifest_is_damaged_not_unavailable() {
     drop(open(dir.path()));
     let generation = pointer::directory(dir.path(), 1);
     let files = fs::read_dir(&generation).expect("lists").map(|file| file.expect("a file").path());
-    let is_manifest = |path: &std::path::PathBuf| path.to_string_lossy().contains("MANIFEST-");
+    let is_manifest = |path: &PathBuf| path.to_string_lossy().contains("MANIFEST-");
     let manifest = { files }.find(is_manifest).expect("RocksDB has one");
     fs::remove_file(manifest).expect("removes");
     let error = RocksStore::open(dir.path(), options()).expect_err("it is gone");

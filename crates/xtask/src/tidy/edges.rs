@@ -43,7 +43,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("server", &["types", "rows", "engine", "proto"]),
     ("cli", &["stdx", "types", "rows", "engine", "proto", "server", "ingest"]),
-    ("integration", &["stdx", "types", "engine", "proto", "server"]),
+    ("integration", &["stdx", "types", "ingest", "engine", "proto", "server"]),
     ("fault", &["stdx", "types", "wal", "state-machine", "engine"]),
     ("bench", &["stdx", "types", "wal", "ingest", "engine"]),
 ];

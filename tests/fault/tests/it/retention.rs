@@ -30,7 +30,7 @@ async fn check_whole(node: &Node, at: &str) {
     assert_eq!(report.damage, Vec::<String>::new(), "{at}");
     let dataset = node.dataset(PLAIN, None).await.expect("there");
     let values = visible(node).await.expect("reads").plain;
-    assert_eq!((dataset.file_rows + dataset.delta_rows) as usize, values.len(), "{at}");
+    assert_eq!(dataset.file_rows + dataset.delta_rows, values.len() as u64, "{at}");
 }
 
 #[test]

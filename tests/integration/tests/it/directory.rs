@@ -1,6 +1,6 @@
 //! Directories that a node must not open, as a whole node sees them.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -29,7 +29,9 @@ async fn own(dir: &Path) {
     let node = open(dir).await.expect("opens");
     let rows = vec![batch(&[("b", 2)])];
     node.append(&caller(), "t", rows).await.expect("appends");
-    println!("\nthe owner is open");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\nthe owner is open").and_then(|()| out.flush()).expect("the parent listens");
+    drop(out);
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("the parent's end of the pipe");
 }

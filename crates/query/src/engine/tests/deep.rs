@@ -17,7 +17,7 @@ fn chain(first: &str, parts: usize, next: impl Fn(usize) -> String) -> String {
 const TEXTS: [(&str, Text); 13] = [
     ("plus", |n| format!("SELECT {} FROM t", chain("id", n, |_| "+1".to_owned()))),
     ("or", |n| {
-        let next = |i| format!(" OR {} = {i}", if i % 2 == 0 { "id" } else { "n" });
+        let next = |i: usize| format!(" OR {} = {i}", if i.is_multiple_of(2) { "id" } else { "n" });
         format!("SELECT id FROM t WHERE {}", chain("id = 0", n, next))
     }),
     ("and", |n| {
@@ -25,7 +25,7 @@ const TEXTS: [(&str, Text); 13] = [
     }),
     ("concat", |n| format!("SELECT {} FROM t", chain("v", n, |_| "||v".to_owned()))),
     ("cast", |n| {
-        let next = |i: usize| if i % 2 == 0 { "::int" } else { "::text" }.to_owned();
+        let next = |i: usize| if i.is_multiple_of(2) { "::int" } else { "::text" }.to_owned();
         format!("SELECT {} FROM t", chain("id", n, next))
     }),
     ("is null", |n| format!("SELECT {} FROM t", chain("id", n, |_| " IS NULL".to_owned()))),
@@ -63,13 +63,9 @@ fn run(text: String) -> Result<(), Error> {
 
 fn refused_for(error: &Error) -> Option<&'static str> {
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
-    match error {
-        Error::TooComplex { what, value, limit } => {
-            assert!(limit < value, "{error:?}");
-            Some(what)
-        }
-        _ => None,
-    }
+    let Error::TooComplex { what, value, limit } = error else { return None };
+    assert!(limit < value, "{error:?}");
+    Some(what)
 }
 
 #[test]
