@@ -225,6 +225,14 @@ impl Backend {
         }
     }
 
+    /// Counts the rows that a tombstone by a predicate would hide.
+    pub(crate) async fn preview(&self, name: &str, predicate: &str) -> Result<u64, Failure> {
+        match self {
+            Self::Embedded(node) => Ok(node.preview_tombstone(name, predicate).await?.count),
+            Self::Remote(client) => Ok(client.preview(name, predicate).await?.count),
+        }
+    }
+
     pub(crate) async fn seal(
         &self,
         caller: &Caller,

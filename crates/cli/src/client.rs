@@ -146,11 +146,25 @@ impl Client {
             }
         };
         let caller = Some(caller_to(caller));
-        let target = v1::TombstoneTarget { caller, name: name.to_owned(), predicate };
+        let name = name.to_owned();
+        let target = v1::TombstoneTarget { caller, name, predicate, dry_run: false };
         let parts = std::iter::once(Part::Target(target)).chain(parts);
         let requests = parts.map(|part| v1::TombstoneRequest { part: Some(part) });
         let request = self.request(stream::iter(requests.collect::<Vec<_>>()));
         Ok(self.lake().tombstone(request).await?.into_inner())
+    }
+
+    pub(crate) async fn preview(
+        &self,
+        name: &str,
+        predicate: &str,
+    ) -> Result<v1::WriteResponse, Failure> {
+        let (name, predicate) = (name.to_owned(), Some(predicate.to_owned()));
+        let target = v1::TombstoneTarget { caller: None, name, predicate, dry_run: true };
+        let part = Some(v1::tombstone_request::Part::Target(target));
+        let request = self.request(stream::iter([v1::TombstoneRequest { part }]));
+        let answer = self.lake().tombstone(request).await.map_err(read_failure)?;
+        Ok(answer.into_inner())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Appends of any size: one entry when the rows fit, else parts that become visible together.
 
-use alluvium_rows::{KeyEncoder, Piece, split};
+use alluvium_rows::{KeyEncoder, Piece, slice_bytes, split};
 use alluvium_types::limits::{BODY_BYTES_MAX, UPLOAD_PARTS_MAX};
 use alluvium_types::{
     Append, Command, Outcome, Rejection, RowSource, Stage, StageContent, UploadId, Upsert,
@@ -14,9 +14,9 @@ use crate::write::Target;
 use crate::{Caller, Error, Written};
 
 /// Arrow bytes at which waiting batches become a part. Below a body, because one body must hold them.
-const PART_BYTES: usize = BODY_BYTES_MAX as usize / 2;
+const PART_BYTES: u64 = BODY_BYTES_MAX as u64 / 2;
 /// Arrow bytes that one upsert may have: its rows are sorted by key in memory before they are proposed.
-const UPSERT_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+const UPSERT_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
 /// Collects batches that become visible together. Dropping it unfinished leaves nothing visible.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Appender {
     upsert: bool,
     target: Option<Target>,
     waiting: Vec<RecordBatch>,
-    waiting_bytes: usize,
+    waiting_bytes: u64,
     upload: Upload,
 }
 
@@ -62,10 +62,11 @@ impl Appender {
         self.node.check_backlog()?;
         let schema = self.target().await?.schema.clone();
         let batch = alluvium_rows::conform(&batch, &schema)?;
-        self.waiting_bytes += batch.get_array_memory_size();
+        // Of the rows alone: a slice of a large batch holds all of its buffers, but sends few of them.
+        self.waiting_bytes = self.waiting_bytes.saturating_add(slice_bytes(&batch));
         self.waiting.push(batch);
         if self.upsert && self.waiting_bytes > UPSERT_BYTES_MAX {
-            let (value, limit) = (self.waiting_bytes as u64, UPSERT_BYTES_MAX as u64);
+            let (value, limit) = (self.waiting_bytes, UPSERT_BYTES_MAX);
             return Err(Error::TooLarge { what: "one upsert", value, limit });
         }
         if !self.upsert && self.waiting_bytes > PART_BYTES {

@@ -57,6 +57,22 @@ impl Node {
         }
     }
 
+    /// Resolves a predicate as [`Node::tombstone`] does, and proposes nothing: the count is that of the visible
+    /// rows that it would hide.
+    ///
+    /// # Errors
+    /// As for a tombstone by that predicate.
+    pub async fn preview_tombstone(&self, name: &str, predicate: &str) -> Result<Written, Error> {
+        let target = self.target(name).await?;
+        if target.schema.key_columns.is_empty() {
+            return Err(Error::Rejected(Rejection::Keyless));
+        }
+        let at = self.raft().read_index().await?;
+        let _lease = self.lease(at);
+        let resolved = self.query().resolve_predicate(&target.record, at, predicate).await?;
+        Ok(Written { index: at, count: resolved.rows })
+    }
+
     /// Resolves a predicate at one index and proposes its keys on the condition that the dataset did not
     /// change since: the tombstone then hides exactly the rows that matched.
     async fn tombstone_predicate(

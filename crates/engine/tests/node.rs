@@ -303,3 +303,16 @@ async fn an_answer_that_nobody_reads_holds_nothing_after_its_deadline() {
     assert_eq!(late.kind(), ErrorKind::DeadlineExceeded, "{late}");
     node.shutdown().await.expect("stops");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_slice_of_a_large_batch_is_one_entry() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let node = lake(root.path()).await;
+    let keys: Vec<String> = (0..400_000).map(|number| format!("key-{number}")).collect();
+    let rows: Vec<(&str, i64)> = keys.iter().map(|key| (key.as_str(), 1)).collect();
+    let large = batch(&rows);
+    let before = node.status().await.expect("status").applied;
+    let written = node.append(&Caller::named("test"), "t", vec![large.slice(7, 2)]).await;
+    assert_eq!(written.expect("appends").index, before.next());
+    node.shutdown().await.expect("stops");
+}

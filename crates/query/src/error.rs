@@ -279,7 +279,6 @@ impl Error {
             Self::Syntax { .. }
             | Self::NotAQuery { .. }
             | Self::StatementCount { .. }
-            | Self::TooComplex { .. }
             | Self::TableAmbiguous { .. }
             | Self::Plan { .. }
             | Self::AsOfNotAnIndex { .. }
@@ -292,7 +291,7 @@ impl Error {
             Self::Storage { .. } | Self::BucketUnknown { .. } => ErrorKind::Unavailable,
             Self::Delta { source, .. } | Self::Tombstones { source, .. } => kind_below(source),
             Self::Metadata { .. } | Self::Rows { .. } => ErrorKind::Corrupt,
-            Self::Memory { .. } => ErrorKind::ResourceExhausted,
+            Self::Memory { .. } | Self::TooComplex { .. } => ErrorKind::ResourceExhausted,
             Self::Deadline { .. } | Self::Cancelled => ErrorKind::DeadlineExceeded,
             Self::KeyNotUnique { .. } => ErrorKind::Precondition,
             Self::Setup { .. } | Self::Internal { .. } => ErrorKind::Internal,

@@ -75,6 +75,13 @@ pub(crate) async fn tombstone(
         }
     }
     let keys = keys.finish(target.predicate)?;
+    if target.dry_run {
+        let TombstoneKeys::Predicate(predicate) = keys else {
+            return Err(misuse("a dry run needs a predicate; keys are counted by a query"));
+        };
+        let preview = node.preview_tombstone(&target.name, &predicate).await;
+        return Ok(replies::written(&preview.map_err(|error| engine_status(&error))?));
+    }
     let caller = caller_from(target.caller);
     let written = node.tombstone(&caller, &target.name, keys).await;
     Ok(replies::written(&written.map_err(|error| engine_status(&error))?))

@@ -42,9 +42,7 @@ pub(super) async fn count_hidden(
     let table = quoted(&dataset.name, '"');
     let keys = match keys {
         TombstoneKeys::Predicate(predicate) => {
-            // A comment at its end must not take the bracket with it.
-            let query = format!("SELECT count(*) FROM {table} WHERE ({predicate}\n)");
-            return count(backend, &query).await;
+            return backend.preview(&dataset.name, predicate).await;
         }
         TombstoneKeys::Texts(texts) => keys_of_texts(&encoder, texts)?,
         TombstoneKeys::Batches(batches) => keys_of_batches(&encoder, batches)?,

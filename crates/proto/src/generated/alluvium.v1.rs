@@ -241,6 +241,9 @@ pub struct TombstoneTarget {
     /// A predicate over the dataset's columns, resolved to keys before the command is proposed. No keys then.
     #[prost(string, optional, tag = "3")]
     pub predicate: ::core::option::Option<::prost::alloc::string::String>,
+    /// Only answer how many visible rows the predicate would hide, as the count; nothing is written.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TextKeys {

@@ -139,7 +139,8 @@ async fn writes_on(client: &mut Client, stale: Option<u64>) -> [Result<(), tonic
 
     let expected = stale.unwrap_or(changed_at(client).await);
     let caller = Some(v1::Caller { expected_index: Some(expected), ..v1::Caller::default() });
-    let target = v1::TombstoneTarget { caller, name: "t".to_owned(), predicate: None };
+    let target =
+        v1::TombstoneTarget { caller, name: "t".to_owned(), predicate: None, dry_run: false };
     let keys = v1::TextKeys { keys: vec![v1::TextKey { values: vec!["a".to_owned()] }] };
     let parts = stream::iter([Keys::Target(target), Keys::Texts(keys)]);
     let parts = parts.map(|part| v1::TombstoneRequest { part: Some(part) });

@@ -103,7 +103,8 @@ async fn rows_go_in_and_come_out_over_the_port() {
 
         use v1::tombstone_request::Part;
         let caller = Some(v1::Caller { actor: "test".to_owned(), ..v1::Caller::default() });
-        let place = v1::TombstoneTarget { caller, name: "t".to_owned(), predicate: None };
+        let place =
+            v1::TombstoneTarget { caller, name: "t".to_owned(), predicate: None, dry_run: false };
         let keys = v1::TextKeys { keys: vec![v1::TextKey { values: vec!["a".to_owned()] }] };
         let parts = stream::iter([Part::Target(place), Part::Texts(keys)]);
         let requests = parts.map(|part| v1::TombstoneRequest { part: Some(part) });

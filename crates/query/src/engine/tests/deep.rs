@@ -62,8 +62,11 @@ fn run(text: String) -> Result<(), Error> {
 }
 
 fn refused_for(error: &Error) -> Option<&'static str> {
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
-    let Error::TooComplex { what, value, limit } = error else { return None };
+    let Error::TooComplex { what, value, limit } = error else {
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+        return None;
+    };
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error:?}");
     assert!(limit < value, "{error:?}");
     Some(what)
 }
