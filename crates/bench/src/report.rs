@@ -151,8 +151,8 @@ pub(crate) fn write_page(
 
 fn page(machine: &str, plan: &Plan, sections: &[Section]) -> String {
     let mut text = String::from("# Benchmarks\n\n");
-    text.push_str("`cargo xtask bench all` writes this page; do not edit it. ");
-    text.push_str("`cargo xtask bench --quick all` only shows that everything runs.\n\n");
+    text.push_str("`cargo xtask bench` writes this page; do not edit it. ");
+    text.push_str("`cargo xtask bench --quick` only shows that everything runs.\n\n");
     text.push_str("How to read it:\n\n");
     line(
         &mut text,
