@@ -34,8 +34,8 @@ const PURGE_MARGIN: u64 = 64;
 /// Effects that may wait for the job task; more are dropped, because the state lists every job anyway.
 const EFFECTS_MAX: usize = 1_024;
 
-/// Bytes of resolved tombstones that queries share.
-const TOMBSTONE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of resolved tombstones that queries share: half of them hold an index of about a million keys.
+const TOMBSTONE_CACHE_BYTES: usize = 256 * 1024 * 1024;
 
 /// A replicated lakehouse node in this process. Clones are handles to the same node.
 #[derive(Debug, Clone)]
