@@ -268,6 +268,11 @@ impl Node {
         &self.parts.log_reader
     }
 
+    /// Returns what becomes true when the node is told to stop.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.parts.shutdown.subscribe()
+    }
+
     /// Says whether the node was told to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         *self.parts.shutdown.borrow()

@@ -13,15 +13,15 @@ use alluvium_types::{DatasetName, LogIndex};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use futures::{FutureExt, Stream, StreamExt};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::jobs::Failure;
 use crate::leases::Lease;
 use crate::node::Node;
 use crate::{DatasetInfo, Error, SqlOptions, Status};
 
-/// The answer of a query, batch by batch. Dropping it cancels the query; so does its time limit, whether somebody
-/// reads on or not.
+/// The answer of a query, batch by batch. Dropping it cancels the query; so do its time limit and the node's
+/// shutdown, whether somebody reads on or not.
 pub struct QueryStream {
     schema: SchemaRef,
     index: LogIndex,
@@ -30,6 +30,7 @@ pub struct QueryStream {
     running: Arc<Mutex<Option<Running>>>,
     /// Closed when the stream is dropped: then the guard has nothing left to do.
     _read: oneshot::Sender<()>,
+    shutdown: watch::Receiver<bool>,
 }
 
 /// What a query holds while it runs: its plan, its memory, and the files that it may yet read.
@@ -39,12 +40,17 @@ struct Running {
 }
 
 impl QueryStream {
-    fn new(batches: alluvium_query::QueryStream, lease: Lease, limit: Duration) -> (Self, Guard) {
+    fn new(
+        batches: alluvium_query::QueryStream,
+        lease: Lease,
+        (limit, shutdown): (Duration, watch::Receiver<bool>),
+    ) -> (Self, Guard) {
         let (schema, index) = (Arc::clone(&batches.schema), batches.index);
         let running = Arc::new(Mutex::new(Some(Running { batches, _lease: lease })));
         let (read, dropped) = oneshot::channel();
-        let guard = Guard { running: Arc::downgrade(&running), limit, dropped };
-        (Self { schema, index, limit, running, _read: read }, guard)
+        let stop = shutdown.clone();
+        let guard = Guard { running: Arc::downgrade(&running), limit, dropped, stop };
+        (Self { schema, index, limit, running, _read: read, shutdown }, guard)
     }
 
     /// Returns the columns of the answer.
@@ -78,6 +84,9 @@ impl Stream for QueryStream {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(query) = running.as_mut() else {
+            if *self.shutdown.borrow() {
+                return Poll::Ready(Some(Err(alluvium_raft::Error::Shutdown.into())));
+            }
             let timeout_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
             let late = alluvium_query::Error::Deadline { timeout_ms };
             return Poll::Ready(Some(Err(late.into())));
@@ -97,14 +106,19 @@ struct Guard {
     running: Weak<Mutex<Option<Running>>>,
     limit: Duration,
     dropped: oneshot::Receiver<()>,
+    stop: watch::Receiver<bool>,
 }
 
 impl Guard {
-    async fn watch(self) {
-        // Nothing is ever sent: the other end is dropped.
-        if tokio::time::timeout(self.limit, self.dropped).await.is_err()
-            && let Some(running) = self.running.upgrade()
-        {
+    async fn watch(mut self) {
+        tokio::select! {
+            // Nothing is ever sent: the other end is dropped, and what it held is gone with it.
+            _ = self.dropped => return,
+            () = tokio::time::sleep(self.limit) => {}
+            // A node that stops waits for no reader.
+            _ = self.stop.wait_for(|stop| *stop) => {}
+        }
+        if let Some(running) = self.running.upgrade() {
             let over = running.lock().unwrap_or_else(PoisonError::into_inner).take();
             drop(over);
         }
@@ -131,7 +145,7 @@ impl Node {
         };
         let limit = options.timeout.unwrap_or_else(|| self.statement_timeout());
         let batches = self.query().run(text, request).await?;
-        let (stream, guard) = QueryStream::new(batches, lease, limit);
+        let (stream, guard) = QueryStream::new(batches, lease, (limit, self.stopping()));
         self.tasks().task("query-guard", guard.watch().boxed());
         Ok(stream)
     }

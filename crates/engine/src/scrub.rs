@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_state_machine::catalog;
-use alluvium_types::LogIndex;
+use alluvium_types::{LogIndex, Rejection};
 use tokio::sync::watch;
 
 use crate::Error;
@@ -73,9 +73,10 @@ async fn passes(node: &Node) {
 async fn pass(node: &Node) -> Result<Vec<String>, Error> {
     let mut damage = log_damage(node)?;
     for record in catalog::list(node.view(), LogIndex::MAX)? {
-        let Ok(context) = node.file_context(record.dataset) else {
-            // Dropped since the list was made.
-            continue;
+        let context = match node.file_context(record.dataset) {
+            // Dropped since the list was made. Anything else is a failure to look, not a clean pass.
+            Err(Error::Rejected(Rejection::DatasetNotFound { .. })) => continue,
+            context => context?,
         };
         let rate = node.config().scrub_bytes_per_second.max(1);
         let throttle = move |bytes: u64| {

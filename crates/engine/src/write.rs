@@ -162,11 +162,11 @@ impl Node {
         let dataset = self.target(name).await?.record.dataset;
         let is_expire = |outcome: &Outcome| matches!(outcome, Outcome::Expired { .. });
         let first = self.first_answer(caller, is_expire).await?;
-        let floor = match (first.map(|first| first.outcome), floor) {
+        let floor = match (floor, first.map(|first| first.outcome)) {
+            (Some(floor), _) => floor,
             // Where the first try began to prune, this one goes on.
-            (Some(Outcome::Expired { floor, .. }), _) => floor,
-            (_, Some(floor)) => floor,
-            (_, None) => self.applied(),
+            (None, Some(Outcome::Expired { floor, .. })) => floor,
+            (None, _) => self.applied(),
         };
         let written = self.prune(caller, dataset, floor).await?;
         self.wait_swept(dataset).await?;

@@ -316,3 +316,30 @@ async fn a_small_slice_of_a_large_batch_is_one_entry() {
     assert_eq!(written.expect("appends").index, before.next());
     node.shutdown().await.expect("stops");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_stops_while_an_answer_is_held_unread() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let node = lake(root.path()).await;
+    let mut unread = node.sql("SELECT * FROM t", SqlOptions::default()).await.expect("plans");
+    // Not after the answer's time limit of minutes, which would end this test first.
+    node.shutdown().await.expect("stops");
+    let over = unread.next().await.expect("an error").expect_err("the node has stopped");
+    assert_eq!(over.kind(), ErrorKind::Unavailable, "{over}");
+    let again = Node::open(config(root.path())).await;
+    drop(unread);
+    again.expect("the directory is free").shutdown().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_moved_a_floor_answers_for_that_floor_only() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let node = lake(root.path()).await;
+    let caller = numbered(&node).await;
+    let floor = Some(LogIndex(2));
+    let first = node.expire(&caller, "t", floor).await.expect("expires");
+    assert_eq!(node.expire(&caller, "t", floor).await.expect("again").index, first.index);
+    let other = node.expire(&caller, "t", Some(LogIndex(3))).await.expect_err("the number is used");
+    assert_eq!(other.kind(), ErrorKind::InvalidArgument, "{other}");
+    node.shutdown().await.expect("stops");
+}
