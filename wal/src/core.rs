@@ -83,7 +83,7 @@ impl Wal {
     /// # Errors
     /// [`Error::Poisoned`].
     pub fn write_watermark(&mut self) -> Result<(), Error> {
-        self.gate.lock().alive()?;
+        self.gate.lock().alive_to_write()?;
         if self.writer.watermark_trails() {
             let written = self.writer.write_watermark();
             written.map_err(|fault| self.poison(fault))?;
