@@ -77,6 +77,17 @@ fn one_slow_stream_keeps_the_segments_it_needs_and_no_others() {
     assert_eq!(segments(), 1);
 }
 
+/// The service marks its log as closed and then lets it turn idle: that must not look like a fault.
+#[test]
+fn a_closed_log_still_writes_the_watermark_of_what_it_accepted() {
+    let (mut wal, _) = build(&[]).open().expect("opens");
+    wal.commit(vec![append(1)]).expect("writes");
+    assert!(wal.watermark_trails(), "else this shows nothing");
+    wal.gate.lock().closed = true;
+    wal.write_watermark().expect("a close is no fault");
+    assert!(!wal.watermark_trails());
+}
+
 #[test]
 fn a_second_opening_while_the_first_lives_is_refused() {
     let disk = SimDisk::new(1);
