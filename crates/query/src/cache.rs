@@ -36,6 +36,11 @@ impl<K: Ord + Clone, V> Cache<K, V> {
         Some(Arc::clone(&slot.value))
     }
 
+    /// Returns a value without counting it as a use.
+    pub(crate) fn peek(&self, key: &K) -> Option<&Arc<V>> {
+        self.entries.get(key).map(|slot| &slot.value)
+    }
+
     pub(crate) fn put(&mut self, key: K, value: Arc<V>, bytes: usize) {
         self.remove(&key);
         if self.limit_bytes < bytes {

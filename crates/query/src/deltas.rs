@@ -27,9 +27,10 @@ use datafusion::physical_plan::{
 };
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, future, stream};
+use roaring::RoaringBitmap;
 
 use alluvium_materialize::{Error as JobError, LogError, read_delta};
-use alluvium_rows::{INDEX_COLUMN, adapt};
+use alluvium_rows::{INDEX_COLUMN, KeyEncoder, adapt};
 use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{DeltaRecord, FileContent, FileRecord};
 use alluvium_types::{LogIndex, Schema};
@@ -37,7 +38,7 @@ use alluvium_types::{LogIndex, Schema};
 use crate::Error;
 use crate::metadata::DatasetAt;
 use crate::table::QueryScope;
-use crate::tombstones::TombstoneFilterExec;
+use crate::tombstones::{DeltaTarget, visible};
 
 /// Rows of a batch between operators: larger deltas are cut.
 const BATCH_ROWS: usize = 8_192;
@@ -51,35 +52,31 @@ pub(crate) struct DeltaScan<'a> {
 }
 
 impl DeltaScan<'_> {
-    /// Returns the scan, with a tombstone filter above it when tombstones may hide rows.
+    /// Returns the scan, which leaves out what tombstones hide.
     pub(crate) fn plan(
         self,
         deltas: Vec<(LogIndex, DeltaRecord)>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        let first = deltas.first().expect("a scan of deltas has some").0;
-        let view = &self.scope.sources.view;
-        let hides = self.dataset.is_keyed() && self.dataset.has_tombstone_after(view, first)?;
-        let mut columns = self.projection.clone();
-        let wanted = columns.len();
-        if hides {
-            let fields = &self.dataset.arrow_with_index;
-            let names = self.dataset.schema.key_columns.iter().map(String::as_str);
-            for name in names.chain([INDEX_COLUMN]) {
-                let column = fields.index_of(name)?;
-                if !columns.contains(&column) {
-                    columns.push(column);
-                }
-            }
-        }
-        let parts = split(deltas, self.partitions);
-        let scan = DeltaScanExec::new(self.dataset, self.scope, columns, parts)?;
-        if !hides {
-            return Ok(Arc::new(scan));
-        }
-        let output = (0..wanted).collect();
         let (dataset, scope) = (self.dataset, self.scope);
-        Ok(Arc::new(TombstoneFilterExec::new(Arc::new(scan), dataset, scope, first, output)?))
+        let first = deltas.first().expect("a scan of deltas has some").0;
+        let hides =
+            dataset.is_keyed() && dataset.has_tombstone_after(&scope.sources.view, first)?;
+        let base = hides.then(|| {
+            let indexes = deltas.iter().map(|(index, _)| *index);
+            Tombstones { first, base: scope.resolver.base(dataset.key(), indexes) }
+        });
+        let parts = split(deltas, self.partitions);
+        Ok(Arc::new(DeltaScanExec::new(dataset, scope, self.projection, parts, base)?))
     }
+}
+
+/// The tombstones that may hide rows of a scan.
+#[derive(Debug, Clone, Copy)]
+struct Tombstones {
+    /// No row of the scan has a lower index.
+    first: LogIndex,
+    /// What is known of each delta accounts for the tombstones up to here.
+    base: LogIndex,
 }
 
 type Deltas = Arc<[(LogIndex, DeltaRecord)]>;
@@ -110,6 +107,8 @@ struct DeltaScanExec {
     scope: Arc<QueryScope>,
     columns: Vec<usize>,
     parts: Vec<Deltas>,
+    /// Nothing when no tombstone hides a row.
+    tombstones: Option<Tombstones>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -120,6 +119,7 @@ impl DeltaScanExec {
         scope: &Arc<QueryScope>,
         columns: Vec<usize>,
         parts: Vec<Deltas>,
+        tombstones: Option<Tombstones>,
     ) -> PlanResult<Self> {
         let schema = Arc::new(dataset.arrow_with_index.project(&columns)?);
         let properties = Arc::new(PlanProperties::new(
@@ -130,7 +130,7 @@ impl DeltaScanExec {
         ));
         let (dataset, scope) = (Arc::clone(dataset), Arc::clone(scope));
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self { dataset, scope, columns, parts, properties, metrics })
+        Ok(Self { dataset, scope, columns, parts, tombstones, properties, metrics })
     }
 }
 
@@ -144,7 +144,12 @@ impl DisplayAs for DeltaScanExec {
     fn fmt_as(&self, _format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let deltas: usize = self.parts.iter().map(|part| part.len()).sum();
         let rows: u64 = self.parts.iter().flat_map(|part| part.iter()).map(|(_, d)| d.rows).sum();
-        write!(f, "DeltaScanExec: dataset={}, deltas={deltas}, rows={rows}", self.dataset.name())
+        write!(f, "DeltaScanExec: dataset={}, deltas={deltas}, rows={rows}", self.dataset.name())?;
+        if self.tombstones.is_some() {
+            let keys = self.dataset.schema.key_columns.join(", ");
+            write!(f, ", tombstones=[{keys}]")?;
+        }
+        Ok(())
     }
 }
 
@@ -175,7 +180,9 @@ impl ExecutionPlan for DeltaScanExec {
     ) -> PlanResult<SendableRecordBatchStream> {
         let schema = self.schema();
         let deltas = Arc::clone(&self.parts[partition]);
+        let hides = |tombstones| Hides::new(tombstones, &self.dataset);
         let reader = Arc::new(DeltaReader {
+            hides: self.tombstones.map(hides).transpose()?,
             dataset: Arc::clone(&self.dataset),
             scope: Arc::clone(&self.scope),
             columns: self.columns.clone(),
@@ -184,6 +191,7 @@ impl ExecutionPlan for DeltaScanExec {
             bytes: MetricBuilder::new(&self.metrics).counter("bytes_read", partition),
             files: MetricBuilder::new(&self.metrics).counter("sealed_files_read", partition),
             rows: MetricBuilder::new(&self.metrics).output_rows(partition),
+            rows_hidden: MetricBuilder::new(&self.metrics).counter("rows_hidden", partition),
         });
         let batches = stream::try_unfold(0, move |position| {
             let (reader, deltas) = (Arc::clone(&reader), Arc::clone(&deltas));
@@ -215,6 +223,28 @@ struct DeltaReader {
     bytes: Count,
     files: Count,
     rows: Count,
+    rows_hidden: Count,
+    hides: Option<Hides>,
+}
+
+/// How rows are found that tombstones hide.
+struct Hides {
+    tombstones: Tombstones,
+    keys: KeyEncoder,
+}
+
+impl Hides {
+    fn new(tombstones: Tombstones, dataset: &DatasetAt) -> Result<Self, Error> {
+        let keys = KeyEncoder::new(&dataset.schema);
+        let keys = keys.map_err(|source| Error::tombstones(dataset.name(), source))?;
+        Ok(Self { tombstones, keys })
+    }
+}
+
+/// What is left of a batch, and how many rows it had.
+struct Visible {
+    rows: RecordBatch,
+    read: u32,
 }
 
 /// Batches, and how many deltas have their rows in them.
@@ -234,30 +264,72 @@ impl DeltaReader {
         self.entries.add(delta.entries.len());
         self.bytes.add(usize::try_from(delta.bytes).unwrap_or(usize::MAX));
         self.scope.stats.note_bytes(delta.bytes);
-        let mut cut = Vec::new();
-        for batch in batches {
-            let adapted = self.adapt(&batch, &own, index)?;
-            let starts = (0..adapted.num_rows()).step_by(BATCH_ROWS);
-            let rows_from = |start: usize| BATCH_ROWS.min(adapted.num_rows() - start);
-            cut.extend(starts.map(|start| Ok(adapted.slice(start, rows_from(start)))));
+        let adapted = batches.iter().map(|batch| self.adapt(batch, &own, index));
+        let adapted: Vec<RecordBatch> = adapted.collect::<Result<_, _>>()?;
+        let hidden = self.hidden_in_delta(index, &adapted)?;
+        let (mut cut, mut position) = (Vec::new(), 0);
+        for batch in adapted {
+            let batch = self.visible(&batch, &hidden, position, index)?;
+            position += batch.read;
+            let rows = batch.rows.num_rows();
+            let starts = (0..rows).step_by(BATCH_ROWS);
+            let slice = |start: usize| batch.rows.slice(start, BATCH_ROWS.min(rows - start));
+            cut.extend(starts.map(|start| Ok(slice(start))));
         }
         Ok((stream::iter(cut).boxed(), 1))
     }
 
-    /// Returns rows of an earlier schema as the scan's.
+    /// Returns rows of an earlier schema as the table's.
     fn adapt(
         &self,
         batch: &RecordBatch,
         own: &Schema,
         index: LogIndex,
     ) -> Result<RecordBatch, Error> {
-        let adapted = adapt(batch, own, &self.dataset.schema);
-        let adapted = adapted.map_err(|source| self.failed(index, source))?;
-        let projected = adapted.project(&self.columns);
+        adapt(batch, own, &self.dataset.schema).map_err(|source| self.failed(index, source))
+    }
+
+    /// Returns the hidden rows of one whole delta, which was read from the log.
+    fn hidden_in_delta(
+        &self,
+        index: LogIndex,
+        batches: &[RecordBatch],
+    ) -> Result<Arc<RoaringBitmap>, Error> {
+        let Some(hides) = &self.hides else { return Ok(Arc::default()) };
+        let (dataset, base) = (self.dataset.as_ref(), hides.tombstones.base);
+        let target = DeltaTarget { dataset, index, base, keys: &hides.keys };
+        self.scope.resolver.hidden_in_delta(&target, batches)
+    }
+
+    /// Returns the hidden rows of a batch with rows of several deltas.
+    fn hidden_in_batch(&self, batch: &RecordBatch) -> Result<RoaringBitmap, Error> {
+        let Some(hides) = &self.hides else { return Ok(RoaringBitmap::new()) };
+        let (dataset, first) = (&self.dataset, hides.tombstones.first);
+        let resolver = &self.scope.resolver;
+        let index = resolver.index(dataset.key(), dataset.name(), first, dataset.at)?;
+        let hidden = index.resolve(&hides.keys, batch, dataset.at);
+        hidden.map_err(|source| Error::tombstones(dataset.name(), source))
+    }
+
+    /// Returns the scan's columns of the rows that are not hidden; the batch begins at `position` of them.
+    fn visible(
+        &self,
+        batch: &RecordBatch,
+        hidden: &RoaringBitmap,
+        position: u32,
+        index: LogIndex,
+    ) -> Result<Visible, Error> {
+        let projected = batch.project(&self.columns);
         let projected = projected.map_err(|source| self.failed(index, source))?;
         assert!(projected.schema() == self.schema, "an adapted delta has the table's schema");
-        self.rows.add(projected.num_rows());
-        Ok(projected)
+        let rows = visible(&projected, hidden, position);
+        let rows = rows.map_err(|source| self.failed(index, source))?;
+        let gone = projected.num_rows() - rows.num_rows();
+        self.rows.add(rows.num_rows());
+        self.rows_hidden.add(gone);
+        self.scope.stats.note_hidden(gone);
+        let read = u32::try_from(projected.num_rows()).expect("a delta has fewer than 2^32 rows");
+        Ok(Visible { rows, read })
     }
 
     fn failed(
@@ -302,7 +374,9 @@ impl DeltaReader {
                 let found = take_rows(&batch, &mut missing);
                 let found = found.map_err(|source| reader.failed(index, source))?;
                 let adapted = reader.adapt(&found, &own, index)?;
-                Ok::<_, Error>(Some((adapted, (rows, missing))))
+                let hidden = reader.hidden_in_batch(&adapted)?;
+                let visible = reader.visible(&adapted, &hidden, 0, index)?;
+                Ok::<_, Error>(Some((visible.rows, (rows, missing))))
             }
         });
         let batches = batches.try_filter(|batch| future::ready(0 < batch.num_rows()));

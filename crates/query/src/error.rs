@@ -272,6 +272,10 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
 }
 
 impl Error {
+    pub(crate) fn tombstones(dataset: &str, source: alluvium_rows::Error) -> Self {
+        Self::Tombstones { dataset: dataset.to_owned(), source: Arc::new(source) }
+    }
+
     /// Returns the kind by which protocols report it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

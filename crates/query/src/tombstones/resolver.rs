@@ -1,4 +1,4 @@
-//! Turns tombstones into positions, once per file and tombstone, and remembers them within a bound.
+//! Turns tombstones into positions, once per tombstone and file or delta, and remembers them within a bound.
 //!
 //! Must not: cache what an error left half done. Invariant INV-Q3: a cached entry stands for every tombstone
 //! up to its `upto` and none above, so that it may serve any query at any index.
@@ -14,6 +14,7 @@ use datafusion::parquet::arrow::async_reader::{
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
+use roaring::RoaringBitmap;
 
 use alluvium_materialize::TombstoneIndex;
 use alluvium_rows::{INDEX_COLUMN, KeyEncoder};
@@ -23,7 +24,7 @@ use alluvium_types::{DatasetKey, FileId, LogIndex, Schema};
 use crate::Error;
 use crate::cache::Cache;
 use crate::error::SharedError;
-use crate::metadata::{Floor, SharedView};
+use crate::metadata::{DatasetAt, Floor, SharedView};
 use crate::tombstones::positions::{Hidden, Resolved};
 
 /// A file whose hidden rows are wanted.
@@ -43,10 +44,23 @@ pub(crate) struct FileTarget {
     pub(crate) at: LogIndex,
 }
 
+/// A delta whose hidden rows are wanted.
+pub(crate) struct DeltaTarget<'a> {
+    /// Its dataset, at the index of the query.
+    pub(crate) dataset: &'a DatasetAt,
+    /// The index of the delta.
+    pub(crate) index: LogIndex,
+    /// Where the tombstones begin that the scan asks for, so that all its deltas ask for the same.
+    pub(crate) base: LogIndex,
+    /// Encodes the dataset's keys.
+    pub(crate) keys: &'a KeyEncoder,
+}
+
 /// Resolves tombstones for all queries of an engine.
 pub(crate) struct Resolver {
     view: SharedView,
     files: Mutex<Cache<(DatasetKey, FileId), Resolved>>,
+    deltas: Mutex<Cache<(DatasetKey, LogIndex), Resolved>>,
     indexes: Mutex<Cache<(DatasetKey, LogIndex, LogIndex), TombstoneIndex>>,
 }
 
@@ -59,8 +73,62 @@ impl std::fmt::Debug for Resolver {
 impl Resolver {
     /// Returns a resolver that keeps at most `cache_bytes`, half of them positions.
     pub(crate) fn new(view: SharedView, cache_bytes: usize) -> Self {
-        let half = cache_bytes / 2;
-        Self { view, files: Mutex::new(Cache::new(half)), indexes: Mutex::new(Cache::new(half)) }
+        let (half, quarter) = (cache_bytes / 2, cache_bytes / 4);
+        Self {
+            view,
+            files: Mutex::new(Cache::new(quarter)),
+            deltas: Mutex::new(Cache::new(quarter)),
+            indexes: Mutex::new(Cache::new(half)),
+        }
+    }
+
+    /// Returns the index up to which tombstones are accounted for in each of these deltas.
+    pub(crate) fn base(
+        &self,
+        dataset: DatasetKey,
+        deltas: impl Iterator<Item = LogIndex>,
+    ) -> LogIndex {
+        let known = lock(&self.deltas);
+        let upto = |delta| known.peek(&(dataset, delta)).map_or(delta, |resolved| resolved.upto);
+        deltas.map(upto).min().unwrap_or(LogIndex(0))
+    }
+
+    /// Returns the rows of a delta that are hidden at the dataset's index, by their position in `batches`, which
+    /// are all its rows in their order.
+    pub(crate) fn hidden_in_delta(
+        &self,
+        target: &DeltaTarget<'_>,
+        batches: &[RecordBatch],
+    ) -> Result<Arc<RoaringBitmap>, Error> {
+        let DeltaTarget { dataset, index: delta, base, keys } = *target;
+        let key = (dataset.key(), delta);
+        let known = lock(&self.deltas).get(&key);
+        let known = known.unwrap_or_else(|| Arc::new(Resolved::nothing_hidden(delta)));
+        if dataset.at <= known.upto {
+            return Ok(known.hidden(dataset.at).positions);
+        }
+        // What was known when the scan was planned may be forgotten by now.
+        let after = base.min(known.upto);
+        let index = self.index(dataset.key(), dataset.name(), after, dataset.at)?;
+        let mut found = Vec::new();
+        let mut start = 0_u32;
+        for batch in batches {
+            let looked_up = keys.encode_rows(batch, |row, key| {
+                let position = start + u32::try_from(row).expect("a row of a batch");
+                if let Some(time) = index.hidden_since(key, delta)
+                    && !known.is_hidden(position)
+                {
+                    found.push((time.0, position));
+                }
+                Ok(())
+            });
+            looked_up.map_err(|source| Error::tombstones(dataset.name(), source))?;
+            start += u32::try_from(batch.num_rows()).expect("a delta has fewer than 2^32 rows");
+        }
+        let resolved = known.extended(dataset.at, found, Arc::from([]));
+        let hidden = resolved.hidden(dataset.at).positions;
+        keep(&self.deltas, key, resolved);
+        Ok(hidden)
     }
 
     /// Returns the tombstones above `after` up to `at`.
@@ -111,13 +179,17 @@ impl Resolver {
             scan.run(ParquetObjectReader::new(store, path).with_file_size(len_bytes)).await?
         };
         let hidden = resolved.hidden(target.at);
-        let bytes = resolved.bytes();
-        let mut files = lock(&self.files);
-        // Another query may have gone further meanwhile; what it found holds for this one too.
-        if files.get(&key).is_none_or(|other| other.upto < resolved.upto) {
-            files.put(key, Arc::new(resolved), bytes);
-        }
+        keep(&self.files, key, resolved);
         Ok(hidden)
+    }
+}
+
+fn keep<K: Ord + Clone>(cache: &Mutex<Cache<K, Resolved>>, key: K, resolved: Resolved) {
+    let mut cache = lock(cache);
+    // Another query may have gone further meanwhile; what it found holds for this one too.
+    if cache.get(&key).is_none_or(|other| other.upto < resolved.upto) {
+        let bytes = resolved.bytes();
+        cache.put(key, Arc::new(resolved), bytes);
     }
 }
 
