@@ -40,6 +40,10 @@ use crate::metadata::DatasetAt;
 use crate::table::QueryScope;
 use crate::tombstones::{DeltaTarget, visible};
 
+mod rows;
+
+pub(crate) use rows::DeltaRows;
+
 /// Rows of a batch between operators: larger deltas are cut.
 const BATCH_ROWS: usize = 8_192;
 
@@ -65,8 +69,10 @@ impl DeltaScan<'_> {
             let indexes = deltas.iter().map(|(index, _)| *index);
             Tombstones { first, base: scope.resolver.base(dataset.key(), indexes) }
         });
+        let keep = scope.delta_rows.fits(deltas.iter().map(|(_, delta)| delta));
         let parts = split(deltas, self.partitions);
-        Ok(Arc::new(DeltaScanExec::new(dataset, scope, self.projection, parts, base)?))
+        let scan = DeltaScanExec::new(dataset, scope, self.projection, parts)?;
+        Ok(Arc::new(DeltaScanExec { tombstones: base, keep, ..scan }))
     }
 }
 
@@ -109,6 +115,8 @@ struct DeltaScanExec {
     parts: Vec<Deltas>,
     /// Nothing when no tombstone hides a row.
     tombstones: Option<Tombstones>,
+    /// Whether what is read is kept for other queries.
+    keep: bool,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -119,7 +127,6 @@ impl DeltaScanExec {
         scope: &Arc<QueryScope>,
         columns: Vec<usize>,
         parts: Vec<Deltas>,
-        tombstones: Option<Tombstones>,
     ) -> PlanResult<Self> {
         let schema = Arc::new(dataset.arrow_with_index.project(&columns)?);
         let properties = Arc::new(PlanProperties::new(
@@ -130,7 +137,8 @@ impl DeltaScanExec {
         ));
         let (dataset, scope) = (Arc::clone(dataset), Arc::clone(scope));
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self { dataset, scope, columns, parts, tombstones, properties, metrics })
+        let (tombstones, keep) = (None, false);
+        Ok(Self { dataset, scope, columns, parts, tombstones, keep, properties, metrics })
     }
 }
 
@@ -183,6 +191,7 @@ impl ExecutionPlan for DeltaScanExec {
         let hides = |tombstones| Hides::new(tombstones, &self.dataset);
         let reader = Arc::new(DeltaReader {
             hides: self.tombstones.map(hides).transpose()?,
+            keep: self.keep,
             dataset: Arc::clone(&self.dataset),
             scope: Arc::clone(&self.scope),
             columns: self.columns.clone(),
@@ -225,6 +234,7 @@ struct DeltaReader {
     rows: Count,
     rows_hidden: Count,
     hides: Option<Hides>,
+    keep: bool,
 }
 
 /// How rows are found that tombstones hide.
@@ -256,14 +266,11 @@ impl DeltaReader {
         let (index, delta) = deltas.first().expect("only what is there is read");
         let (index, view) = (*index, &self.scope.sources.view);
         let own = self.dataset.schema_version(view, delta.schema_version)?;
-        let batches = match read_delta(self.scope.sources.log.as_ref(), delta, index, &own) {
+        let batches = match self.read_log(index, delta, &own) {
             Ok(batches) => batches,
             Err(JobError::Log(LogError::Purged { .. })) => return self.read_sealed(deltas).await,
             Err(source) => return Err(self.failed(index, source)),
         };
-        self.entries.add(delta.entries.len());
-        self.bytes.add(usize::try_from(delta.bytes).unwrap_or(usize::MAX));
-        self.scope.stats.note_bytes(delta.bytes);
         let adapted = batches.iter().map(|batch| self.adapt(batch, &own, index));
         let adapted: Vec<RecordBatch> = adapted.collect::<Result<_, _>>()?;
         let hidden = self.hidden_in_delta(index, &adapted)?;
@@ -277,6 +284,28 @@ impl DeltaReader {
             cut.extend(starts.map(|start| Ok(slice(start))));
         }
         Ok((stream::iter(cut).boxed(), 1))
+    }
+
+    /// Returns the rows of a delta under its own schema.
+    fn read_log(
+        &self,
+        index: LogIndex,
+        delta: &DeltaRecord,
+        own: &Schema,
+    ) -> Result<Arc<Vec<RecordBatch>>, JobError> {
+        let (dataset, kept) = (self.dataset.key(), &self.scope.delta_rows);
+        if let Some(rows) = kept.get(dataset, index) {
+            return Ok(rows);
+        }
+        let rows = read_delta(self.scope.sources.log.as_ref(), delta, index, own)?;
+        self.entries.add(delta.entries.len());
+        self.bytes.add(usize::try_from(delta.bytes).unwrap_or(usize::MAX));
+        self.scope.stats.note_bytes(delta.bytes);
+        let rows = Arc::new(rows);
+        if self.keep {
+            kept.put(dataset, index, &rows);
+        }
+        Ok(rows)
     }
 
     /// Returns rows of an earlier schema as the table's.

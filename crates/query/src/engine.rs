@@ -14,6 +14,7 @@ use alluvium_types::LogIndex;
 
 use crate::Error;
 use crate::deep::deep;
+use crate::deltas::DeltaRows;
 use crate::files::Footers;
 use crate::memory::{MemoryShare, SharedMemory};
 use crate::metadata::DatasetAt;
@@ -44,6 +45,8 @@ pub struct QueryConfig {
     pub default_timeout_ms: u64,
     /// Bytes of resolved tombstones that are kept for all queries.
     pub tombstone_cache_bytes: usize,
+    /// Bytes of decoded rows of the log that are kept for all queries.
+    pub delta_cache_bytes: usize,
 }
 
 /// Answers queries. Made once; queries share its caches.
@@ -53,6 +56,7 @@ pub struct QueryEngine {
     memory: SharedMemory,
     resolver: Arc<Resolver>,
     footers: Arc<Footers>,
+    delta_rows: Arc<DeltaRows>,
 }
 
 impl std::fmt::Debug for QueryEngine {
@@ -71,9 +75,10 @@ impl QueryEngine {
         let view = Arc::clone(&sources.view);
         let resolver = Arc::new(Resolver::new(view, config.tombstone_cache_bytes));
         let footers = Arc::new(Footers::new(FOOTER_CACHE_BYTES));
+        let delta_rows = Arc::new(DeltaRows::new(config.delta_cache_bytes));
         let memory = SharedMemory::new(config.memory_bytes);
         let planner = Arc::new(Planner { sources, session });
-        Ok(Self { config, planner, memory, resolver, footers })
+        Ok(Self { config, planner, memory, resolver, footers, delta_rows })
     }
 
     /// Runs one statement.
@@ -160,6 +165,7 @@ impl QueryEngine {
             stores: Arc::new(QueryStores::new(Arc::clone(&self.planner.sources.buckets))),
             resolver: Arc::clone(&self.resolver),
             footers: Arc::clone(&self.footers),
+            delta_rows: Arc::clone(&self.delta_rows),
             stats: Arc::new(QueryStats::default()),
         })
     }

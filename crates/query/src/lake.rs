@@ -130,6 +130,7 @@ impl Lake {
             target_partitions: 2,
             default_timeout_ms: 60_000,
             tombstone_cache_bytes: 16 << 20,
+            delta_cache_bytes: 16 << 20,
         };
         configure(&mut config);
         let sources = Sources {

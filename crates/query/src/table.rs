@@ -20,7 +20,7 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
 use alluvium_types::LogIndex;
 
-use crate::deltas::DeltaScan;
+use crate::deltas::{DeltaRows, DeltaScan};
 use crate::files::{FileScan, Footers};
 use crate::metadata::DatasetAt;
 use crate::sources::Sources;
@@ -40,6 +40,8 @@ pub(crate) struct QueryScope {
     pub(crate) resolver: Arc<Resolver>,
     /// Footers that were read before.
     pub(crate) footers: Arc<Footers>,
+    /// Rows of the log that were read before.
+    pub(crate) delta_rows: Arc<DeltaRows>,
     /// What it did.
     pub(crate) stats: Arc<QueryStats>,
 }

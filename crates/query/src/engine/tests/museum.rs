@@ -10,6 +10,7 @@ use alluvium_state_machine::{Key, ScanRange, Table, Version, View, ViewError};
 use alluvium_types::{DataType, ErrorKind, Schema};
 
 use super::*;
+use crate::QueryConfig;
 
 /// Metadata whose scans of one table fail while a switch is on.
 struct Faulty {
@@ -80,7 +81,10 @@ async fn faulty(table: Table) -> (Lake, DatasetKey, Switches) {
 #[tokio::test]
 async fn museum_m05_cached_positions_never_show_deleted_rows() {
     let mut cached = Lake::new();
-    let mut uncached = Lake::with(|config| config.tombstone_cache_bytes = 0, |view| view);
+    let without_caches = |config: &mut QueryConfig| {
+        (config.tombstone_cache_bytes, config.delta_cache_bytes) = (0, 0);
+    };
+    let mut uncached = Lake::with(without_caches, |view| view);
     for lake in [&mut cached, &mut uncached] {
         let t = lake.register("t", keyed_schema());
         let many: Vec<Row> = (0..50).map(|id| (id, None, None)).collect();
@@ -101,7 +105,10 @@ async fn museum_m05_cached_positions_never_show_deleted_rows() {
 #[tokio::test]
 async fn museum_m05_cached_positions_of_unsealed_rows_never_show_deleted_rows() {
     let mut cached = Lake::new();
-    let mut uncached = Lake::with(|config| config.tombstone_cache_bytes = 0, |view| view);
+    let without_caches = |config: &mut QueryConfig| {
+        (config.tombstone_cache_bytes, config.delta_cache_bytes) = (0, 0);
+    };
+    let mut uncached = Lake::with(without_caches, |view| view);
     for lake in [&mut cached, &mut uncached] {
         let t = lake.register("t", keyed_schema());
         for round in 0..12 {
@@ -151,6 +158,22 @@ async fn museum_m07_a_delta_that_cannot_be_read_fails_the_query_every_time() {
     }
     lake.log.break_at(LogIndex(0));
     assert_eq!(lake.sql("SELECT id FROM t").await, ["1", "3", "4"]);
+}
+
+/// What is kept is the rows of the log as they are, whatever hides them: it needs the log no more.
+#[tokio::test]
+async fn a_delta_that_was_read_is_answered_without_the_log() {
+    let (mut lake, t) = small().await;
+    assert_eq!(lake.sql("SELECT id FROM t").await, ["1", "3", "4"]);
+    lake.log.break_at(LogIndex(5));
+    assert_eq!(lake.sql("SELECT id FROM t").await, ["1", "3", "4"]);
+    lake.tombstone(t, &ids(&[4]));
+    assert_eq!(lake.sql("SELECT id FROM t").await, ["1", "3"]);
+    assert_eq!(lake.sql("SELECT id FROM t AS OF 6").await, ["1", "3", "4"]);
+    lake.append(t, &rows(&[(5, None, None)]));
+    lake.log.break_at(lake.at);
+    let error = lake.error("SELECT id FROM t").await;
+    assert!(matches!(&error, Error::Delta { .. }), "what was never read cannot be answered");
 }
 
 #[tokio::test]
