@@ -63,22 +63,37 @@ enum Damage {
     Missing { what: &'static str },
 }
 
-/// Whether a generation must be there already.
+/// Whether a generation must be there already, and whether it may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum Mode<'a> {
     Create,
     Existing,
+    /// RocksDB writes what it has to say into this directory, for it cannot say nothing.
+    ReadOnly {
+        notes: &'a Path,
+    },
 }
 
 impl Generation {
-    pub(crate) fn open(dir: &Path, mode: Mode, options: &OpenOptions) -> Result<Self, StoreError> {
-        let db = DB::open(&database_options(mode, options), dir);
+    pub(crate) fn open(
+        dir: &Path,
+        mode: Mode<'_>,
+        options: &OpenOptions,
+    ) -> Result<Self, StoreError> {
+        let mut database = database_options(mode, options);
+        let db = match mode {
+            Mode::Create | Mode::Existing => DB::open(&database, dir),
+            Mode::ReadOnly { notes } => {
+                database.set_db_log_dir(notes);
+                DB::open_for_read_only(&database, dir, false)
+            }
+        };
         let db = db.map_err(|error| open_error(dir, mode, error))?;
         let mut generation =
             Self { db, dir: dir.to_path_buf(), state: Mutex::new(State::default()) };
         match mode {
             Mode::Create => generation.create()?,
-            Mode::Existing => generation.load()?,
+            Mode::Existing | Mode::ReadOnly { .. } => generation.load()?,
         }
         Ok(generation)
     }
@@ -374,7 +389,7 @@ fn read_options() -> ReadOptions {
     options
 }
 
-fn database_options(mode: Mode, options: &OpenOptions) -> Options {
+fn database_options(mode: Mode<'_>, options: &OpenOptions) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
     blocks.set_cache_index_and_filter_blocks(true);
@@ -398,12 +413,12 @@ fn database_options(mode: Mode, options: &OpenOptions) -> Options {
     database
 }
 
-fn open_error(dir: &Path, mode: Mode, error: rocksdb::Error) -> StoreError {
+fn open_error(dir: &Path, mode: Mode<'_>, error: rocksdb::Error) -> StoreError {
     let path = dir.to_path_buf();
     // A generation that the pointer names is there: if RocksDB does not find it so, it is damaged.
     // A lock that another process holds is an IO error, and no damage; RocksDB tells a file that is gone from
     // that in words only.
-    let damaged = mode == Mode::Existing
+    let damaged = mode != Mode::Create
         && (matches!(error.kind(), ErrorKind::Corruption | ErrorKind::InvalidArgument)
             || matches!(dir.join("CURRENT").try_exists(), Ok(false))
             || error.as_ref().contains(FILE_GONE));

@@ -99,12 +99,47 @@ impl RocksStore {
         };
         pointer::remove_others(root, Some(number))?;
         let dir = pointer::directory(root, number);
-        let generation = Arc::new(Generation::open(&dir, Mode::Existing, &options)?);
+        let generation = Generation::open(&dir, Mode::Existing, &options)?;
+        Self::over(root, options, number, generation, flushed)
+    }
+
+    /// Opens the store in a directory for reading what is there; returns none when it was never made. No file below
+    /// `root` is made, changed or locked; what RocksDB notes of the opening goes below `notes`. Every write is refused.
+    ///
+    /// # Errors
+    /// As [`RocksStore::open`].
+    pub fn open_to_read(
+        root: &Path,
+        notes: &Path,
+        options: OpenOptions,
+    ) -> Result<Option<Self>, StoreError> {
+        let there = root.try_exists();
+        if !there.map_err(|source| StoreError::File { path: root.to_path_buf(), source })? {
+            return Ok(None);
+        }
+        let pointer::Current { number, flushed } = match Pointer::read(root)? {
+            Some(Pointer::Ready(current)) => current,
+            Some(Pointer::Creating) | None => return Ok(None),
+        };
+        let dir = pointer::directory(root, number);
+        let generation = Generation::open(&dir, Mode::ReadOnly { notes }, &options)?;
+        let store = Self::over(root, options, number, generation, flushed)?;
+        store.poisoned.store(true, Ordering::Release);
+        Ok(Some(store))
+    }
+
+    fn over(
+        root: &Path,
+        options: OpenOptions,
+        number: u64,
+        generation: Generation,
+        flushed: u64,
+    ) -> Result<Self, StoreError> {
         check_flushed(&generation, flushed)?;
         Ok(Self {
             root: root.to_path_buf(),
             options,
-            current: RwLock::new(Current { number, generation }),
+            current: RwLock::new(Current { number, generation: Arc::new(generation) }),
             writing: Mutex::new(()),
             pointing: Mutex::new(()),
             poisoned: AtomicBool::new(false),

@@ -38,6 +38,14 @@ impl DurableLocal {
         Ok(Self { root: Arc::new(Root::open(dir, None)?) })
     }
 
+    /// Opens the bucket at `dir` for reading what is there: nothing is made, removed or accepted.
+    ///
+    /// # Errors
+    /// `Error::Io` when there is no such directory.
+    pub fn open_to_read(dir: &FsPath) -> Result<Self> {
+        Ok(Self { root: Arc::new(Root::open_to_read(dir)?) })
+    }
+
     /// Opens the bucket at `dir` with `hook` called before every file operation: for fault tests.
     ///
     /// # Errors

@@ -125,6 +125,19 @@ impl Root {
         })
     }
 
+    /// Opens what is there; every write is refused as after a failed sync.
+    pub(crate) fn open_to_read(dir: &FsPath) -> Result<Self> {
+        let dir = fs::canonicalize(dir).map_err(|source| failed(Step::Open, dir, source))?;
+        Ok(Self {
+            temporary_dir: dir.join(TEMPORARY_DIR),
+            durable_dirs: Mutex::new(BTreeSet::from([dir.clone()])),
+            dir,
+            hook: None,
+            next_temporary: AtomicU64::new(0),
+            poisoned: AtomicBool::new(true),
+        })
+    }
+
     pub(crate) fn dir(&self) -> &FsPath {
         &self.dir
     }

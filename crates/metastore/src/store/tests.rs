@@ -1,6 +1,8 @@
 //! RocksDB answers as memory does, survives crashes at every step, and never answers from damage.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use alluvium_state_machine::workload::Workload;
 use alluvium_state_machine::{BatchEntry, EntryContent, MemoryStore, apply_batch, payload_hash};
@@ -348,6 +350,63 @@ fn a_store_that_another_handle_has_open_is_busy_not_damaged() {
     let _first = open(dir.path());
     let error = RocksStore::open(dir.path(), options()).expect_err("locked");
     assert!(matches!(error, StoreError::Open { .. }), "{error:?}");
+}
+
+/// Each file below a directory with its bytes, and each directory, with when they were changed.
+fn contents(root: &Path) -> Vec<(PathBuf, Option<Vec<u8>>, Duration)> {
+    let mut found = Vec::new();
+    let mut dirs = vec![root.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).expect("lists") {
+            let path = entry.expect("lists").path();
+            let bytes = path.is_file().then(|| fs::read(&path).expect("reads"));
+            if bytes.is_none() {
+                dirs.push(path.clone());
+            }
+            let metadata = fs::metadata(&path).expect("is there");
+            let changed = Duration::new(
+                metadata.mtime().unsigned_abs(),
+                u32::try_from(metadata.mtime_nsec()).expect("less than a second"),
+            );
+            found.push((path, bytes, changed));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_store_that_is_opened_to_read_answers_alike_takes_no_write_and_changes_no_file() {
+    let log = log(71, 200);
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let root = dir.path().join("meta");
+    let notes = dir.path().join("notes");
+    let look = || RocksStore::open_to_read(&root, &notes, options());
+    assert!(look().expect("looks").is_none(), "there is no store yet");
+    let store = open(&root);
+    replay(&store, &log, 150, 9);
+    store.flush().expect("flushes");
+    replay(&store, &log, 200, 9);
+    // As after a kill: what was not flushed is gone, and a log of RocksDB's own may lie there.
+    let killed = copy(&root);
+    drop(store);
+    let root = killed.path().to_owned();
+    let look = || RocksStore::open_to_read(&root, &notes, options()).expect("opens");
+    let before = contents(&root);
+    let found = look().expect("there is one");
+    let memory = MemoryStore::new();
+    replay(&memory, &log, usize::try_from(applied(&found)).expect("small"), 9);
+    assert!(applied(&found) >= 150, "the flush is there");
+    assert_eq!(everything(&found, LogIndex::MAX), everything(&memory, LogIndex::MAX));
+    assert_eq!(found.recompute_digest().expect("reads"), memory.digest());
+    let batch = CommitBatch { mutations: Vec::new(), raft: found.raft() };
+    assert!(matches!(found.commit(batch), Err(StoreError::Commit { .. })));
+    found.flush().expect_err("nothing is flushed");
+    drop(found);
+    assert!(contents(&root) == before, "looking changed the store");
+    pointer::remove(&root, 1).expect("removes");
+    let gone = RocksStore::open_to_read(&root, &notes, options());
+    assert!(matches!(gone, Err(StoreError::Corrupt { .. })), "{gone:?}");
 }
 
 #[test]

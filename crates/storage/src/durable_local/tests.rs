@@ -195,3 +195,20 @@ fn the_store_answers_without_an_async_runtime() {
     futures::executor::block_on(rig.store.put(&key, "content".into())).expect("put");
     assert_eq!(rig.content("k").as_deref(), Some("content"));
 }
+
+#[test]
+fn a_bucket_that_is_opened_to_read_shows_what_is_there_and_changes_nothing() {
+    let rig = rig(libc::EIO);
+    rig.put("data/a", PutMode::Create).expect("put");
+    let leftover = rig.store.dir().join(".tmp").join("left");
+    alluvium_stdx::durable::write(&leftover, b"half").expect("writes");
+    let store = DurableLocal::open_to_read(rig.store.dir()).expect("opens");
+    let read = block_on(async { store.get(&Path::from("data/a")).await?.bytes().await });
+    assert_eq!(read.expect("reads"), "content");
+    for key in ["data/a", "data/b"] {
+        block_on(store.put(&Path::from(key), "other".into())).expect_err("refused");
+    }
+    block_on(store.delete(&Path::from("data/a"))).expect_err("refused");
+    assert_eq!((rig.content("data/a").as_deref(), leftover.exists()), (Some("content"), true));
+    DurableLocal::open_to_read(&rig.store.dir().join("absent")).expect_err("nothing is made");
+}
