@@ -20,7 +20,7 @@ use alluvium_state_machine::{
     BatchEntry, CommitBatch, Effect, EntryContent, MetaStore, StateDigest, apply_batch,
     payload_hash,
 };
-use alluvium_types::{EntryKind, Envelope, LogIndex};
+use alluvium_types::{EntryKind, Envelope, LogIndex, Response};
 use bytes::Bytes;
 
 use crate::encoding::{
@@ -168,54 +168,23 @@ impl Applier {
     /// openraft does not notice a panic in its state machine's task: every proposal would wait for ever.
     fn apply_or_stop(&self, batch: Batch) -> Result<(), Fault> {
         let index = batch.first_index();
-        // What a panic leaves is not used again: the fault ends the node.
-        let applied = catch_unwind(AssertUnwindSafe(|| self.apply_batch(batch)));
-        applied.unwrap_or(Err(Fault::ApplyPanicked { index }))
+        unless_panicked(index, || self.apply_batch(batch))
     }
 
     /// Applies a batch with one commit, and tells everyone.
     fn apply_batch(&self, batch: Batch) -> Result<(), Fault> {
-        let decoded = batch.entries.iter().map(Decoded::new).collect::<Result<Vec<_>, _>>()?;
-        let entries = self.apply_first_membership(&decoded)?;
-        let skipped = decoded.len() - entries.len();
-        let entries: Vec<_> = entries.iter().map(Decoded::as_batch_entry).collect();
-        let outcome = apply_batch(self.store.as_ref(), &entries)
-            .map_err(|source| Fault::Apply { index: batch.first_index(), source })?;
-        assert_eq!(outcome.responses.len(), entries.len(), "every entry has one outcome");
-        if !entries.is_empty() {
-            self.store.commit(outcome.commit).map_err(Fault::Store)?;
-        }
+        let (first, last) = (batch.first_index(), batch.last_index());
+        let outcome = commit_entries(self.store.as_ref(), first, &batch.entries)?;
         let applied = state_of(self.store.as_ref());
-        assert_eq!(Some(applied.index), batch.last_index(), "the store took the whole batch");
+        assert_eq!(Some(applied.index), last, "the store took the whole batch");
         self.applied.send_replace(applied);
-        let responses = std::iter::repeat_n(None, skipped).chain(outcome.responses);
-        for (responder, response) in batch.responders.into_iter().zip(responses) {
+        for (responder, response) in batch.responders.into_iter().zip(outcome.responses) {
             if let Some(responder) = responder {
                 responder.send(response);
             }
         }
         self.hint(outcome.effects);
         Ok(())
-    }
-
-    /// Applies entry zero, if it is the first, and returns the others.
-    ///
-    /// openraft numbers from zero, and its entry zero is the membership that made the cluster. For the state
-    /// machine zero is before the first entry, so it never sees this one.
-    fn apply_first_membership<'d>(&self, decoded: &'d [Decoded]) -> Result<&'d [Decoded], Fault> {
-        let Some((first, rest)) = decoded.split_first() else { return Ok(decoded) };
-        if first.id.index != LogIndex(0) {
-            return Ok(decoded);
-        }
-        let membership = match &first.content {
-            Content::Membership(membership) => membership.clone(),
-            Content::Blank => Vec::new(),
-            Content::Command { .. } => return Err(Fault::CommandAtZero),
-        };
-        assert_eq!(self.store.raft(), RaftRecord::default(), "entry zero is applied once");
-        let raft = RaftRecord { applied: Some(first.id), membership };
-        self.store.commit(CommitBatch { mutations: Vec::new(), raft }).map_err(Fault::Store)?;
-        Ok(rest)
     }
 
     fn hint(&self, effects: Vec<Effect>) {
@@ -227,6 +196,71 @@ impl Applier {
             tracing::debug!(%error, "effects were not handed over");
         }
     }
+}
+
+/// Runs a step of apply; one that panicked ends with a fault, and what it leaves is not used again.
+fn unless_panicked<T>(
+    index: LogIndex,
+    step: impl FnOnce() -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let applied = catch_unwind(AssertUnwindSafe(step));
+    applied.unwrap_or(Err(Fault::ApplyPanicked { index }))
+}
+
+/// What applying entries gave.
+struct Outcome {
+    /// One for each entry.
+    responses: Vec<Option<Response>>,
+    effects: Vec<Effect>,
+}
+
+/// Applies entries with one commit. `first` is the index of the first.
+fn commit_entries(
+    store: &dyn MetaStore,
+    first: LogIndex,
+    entries: &[RaftEntry],
+) -> Result<Outcome, Fault> {
+    let decoded = entries.iter().map(Decoded::new).collect::<Result<Vec<_>, _>>()?;
+    let entries = commit_first_membership(store, &decoded)?;
+    let skipped = decoded.len() - entries.len();
+    let entries: Vec<_> = entries.iter().map(Decoded::as_batch_entry).collect();
+    let outcome =
+        apply_batch(store, &entries).map_err(|source| Fault::Apply { index: first, source })?;
+    assert_eq!(outcome.responses.len(), entries.len(), "every entry has one outcome");
+    if !entries.is_empty() {
+        store.commit(outcome.commit).map_err(Fault::Store)?;
+    }
+    let responses = std::iter::repeat_n(None, skipped).chain(outcome.responses);
+    Ok(Outcome { responses: responses.collect(), effects: outcome.effects })
+}
+
+/// Applies entry zero, if it is the first, and returns the others.
+///
+/// openraft numbers from zero, and its entry zero is the membership that made the cluster. For the state
+/// machine zero is before the first entry, so it never sees this one.
+fn commit_first_membership<'d>(
+    store: &dyn MetaStore,
+    decoded: &'d [Decoded],
+) -> Result<&'d [Decoded], Fault> {
+    let Some((first, rest)) = decoded.split_first() else { return Ok(decoded) };
+    if first.id.index != LogIndex(0) {
+        return Ok(decoded);
+    }
+    let membership = match &first.content {
+        Content::Membership(membership) => membership.clone(),
+        Content::Blank => Vec::new(),
+        Content::Command { .. } => return Err(Fault::CommandAtZero),
+    };
+    assert_eq!(store.raft(), RaftRecord::default(), "entry zero is applied once");
+    let raft = RaftRecord { applied: Some(first.id), membership };
+    store.commit(CommitBatch { mutations: Vec::new(), raft }).map_err(Fault::Store)?;
+    Ok(rest)
+}
+
+/// Applies entries to a store that no node serves; the answers went out long ago.
+pub(crate) fn apply_again(store: &dyn MetaStore, entries: &[RaftEntry]) -> Result<(), Fault> {
+    let index = LogIndex(entries.first().map_or(0, |entry| entry.log_id.index));
+    unless_panicked(index, || commit_entries(store, index, entries).map(drop))
 }
 
 /// Lets other tasks of this worker run.

@@ -7,7 +7,7 @@
 //!
 //! Reading order: `type_config`, `frame` and `encoding` (what travels), `log_store` (the log on the WAL), `applier`
 //! and `snapshots` (the state), `recovery` (what a start checks), `node` and `log_access` (what the engine calls),
-//! `network` (the seam to peers).
+//! `network` (the seam to peers), `offline` (a log without a node).
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -23,6 +23,7 @@ mod log_access;
 mod log_store;
 mod network;
 mod node;
+mod offline;
 mod recovery;
 mod snapshots;
 mod status;
@@ -37,6 +38,7 @@ pub use error::{EntryFault, Error, Fault, LeaderHint};
 pub use frame::Frame;
 pub use network::{NoPeers, PeerNetwork};
 pub use node::RaftNode;
-pub use snapshots::SnapshotFile;
+pub use offline::{OfflineLog, restore};
+pub use snapshots::{CheckedSnapshot, SnapshotFile, check_snapshots};
 pub use status::{LogBounds, Role, Status};
 pub use type_config::{Address, LogId, Membership, RaftEntry, Runtime, TypeConfig, Vote};

@@ -16,6 +16,9 @@ pub const APPEND_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes that are read at once when entries are streamed to the state machine or a peer.
 pub const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Bytes of a snapshot that are read between two pauses of a check.
+pub const CHECK_BYTES: u64 = 1024 * 1024;
+
 /// Entries kept behind the snapshot: a follower that lags by less is fed from the log, and an apply that is
 /// still queued in openraft finds what it is about to read (openraft's issue with a purge overtaking it).
 pub const PURGE_MARGIN: u64 = 1_024;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use openraft::RaftMetrics;
 
 use alluvium_types::{Entry, LogIndex, Term};
+use alluvium_wal::Reader;
 
 use crate::encoding::{log_id_of, log_id_of_applied};
 use crate::error::Error;
@@ -24,11 +25,7 @@ impl RaftNode {
     /// # Errors
     /// [`Error::NotInLog`]; [`Error::ReadLog`] and [`Error::ReadEntry`] when it is damaged: ask another node.
     pub fn log_entry(&self, index: LogIndex) -> Result<Entry, Error> {
-        match self.wal.read_record(STREAM, index.0) {
-            Ok(record) => parse(index, record.payload),
-            Err(alluvium_wal::Error::NotFound { .. }) => Err(Error::NotInLog { index }),
-            Err(source) => Err(Error::ReadLog { source }),
-        }
+        read_entry(self.wal.reader(), index)
     }
 
     /// Returns the term of an entry that the log holds.
@@ -130,6 +127,15 @@ impl RaftNode {
         let behind_margin = snapshot.min(known).0.checked_sub(self.config.purge_margin)?;
         let durable = self.store.durable()?.index;
         Some(upto.min(durable).min(LogIndex(behind_margin)))
+    }
+}
+
+/// Returns an entry of a log.
+pub(crate) fn read_entry(reader: &Reader, index: LogIndex) -> Result<Entry, Error> {
+    match reader.read_record(STREAM, index.0) {
+        Ok(record) => parse(index, record.payload),
+        Err(alluvium_wal::Error::NotFound { .. }) => Err(Error::NotInLog { index }),
+        Err(source) => Err(Error::ReadLog { source }),
     }
 }
 

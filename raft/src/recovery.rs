@@ -7,7 +7,7 @@
 use alluvium_state_machine::MetaStore;
 use alluvium_state_machine::record::AppliedEntry;
 use alluvium_types::LogIndex;
-use alluvium_wal::WalHandle;
+use alluvium_wal::{Reader, WalHandle};
 
 use crate::applier::import;
 use crate::encoding::{log_id_of_applied, tag_of};
@@ -30,15 +30,16 @@ pub(crate) fn reconcile(
     }
     let applied = store.raft().applied;
     let snapshot = snapshot.and_then(|snapshot| snapshot.meta.applied);
-    check_history(applied, snapshot, wal)
+    check_history(applied, snapshot, wal.reader())
 }
 
-fn check_history(
+/// Refuses a state that the log does not continue.
+pub(crate) fn check_history(
     applied: Option<AppliedEntry>,
     snapshot: Option<AppliedEntry>,
-    wal: &WalHandle,
+    reader: &Reader,
 ) -> Result<(), Fault> {
-    let log = wal.state(STREAM).map_err(Fault::Log)?;
+    let log = reader.state(STREAM).map_err(Fault::Log)?;
     let index = applied.map(|entry| entry.index.0);
     let purged = log.purged.map(|position| position.index);
     if index < purged {
@@ -52,7 +53,7 @@ fn check_history(
         let end = LogIndex(end.unwrap_or(0));
         return Err(Fault::LogBehindState { end, applied: applied.index });
     }
-    match tag_at(applied.index, wal)? {
+    match tag_at(applied.index, reader)? {
         Some(tag) if tag != tag_of(&log_id_of_applied(&applied)) => {
             Err(Fault::HistoryConflict { index: applied.index })
         }
@@ -61,15 +62,15 @@ fn check_history(
 }
 
 /// Returns the tag of the log's entry at an index, if the log holds or purged exactly that.
-fn tag_at(index: LogIndex, wal: &WalHandle) -> Result<Option<u128>, Fault> {
-    let log = wal.state(STREAM).map_err(Fault::Log)?;
+fn tag_at(index: LogIndex, reader: &Reader) -> Result<Option<u128>, Fault> {
+    let log = reader.state(STREAM).map_err(Fault::Log)?;
     if let Some(purged) = log.purged.filter(|purged| purged.index == index.0) {
         return Ok(Some(purged.tag));
     }
     let held = log.first_index.is_some_and(|first| first <= index.0)
         && log.last.is_some_and(|last| index.0 <= last.index);
     match held {
-        true => Ok(Some(wal.read_record(STREAM, index.0).map_err(Fault::Log)?.tag)),
+        true => Ok(Some(reader.read_record(STREAM, index.0).map_err(Fault::Log)?.tag)),
         false => Ok(None),
     }
 }

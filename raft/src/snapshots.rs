@@ -4,7 +4,8 @@
 //! anything. Invariant: a file under its final name was complete and synced; `current` was read back and verified.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -36,6 +37,80 @@ pub struct SnapshotFile {
 pub(crate) struct Current {
     pub(crate) meta: SnapshotMeta,
     pub(crate) file: SnapshotFile,
+}
+
+/// What reading a snapshot file to its end found.
+#[derive(Debug)]
+pub struct CheckedSnapshot {
+    /// The file.
+    pub file: SnapshotFile,
+    /// What it holds, or why it cannot be believed.
+    pub found: Result<SnapshotMeta, Fault>,
+}
+
+/// Reads every snapshot in a directory, the oldest first, and checks its rows against its digest; changes nothing.
+///
+/// `pace` is called with the number of bytes that were read since it was called last, and may wait; when it breaks,
+/// the file that is read is left out and the rest too. A file that is removed meanwhile is passed over.
+///
+/// # Errors
+/// When the directory cannot be listed. What is wrong with a file is in the list.
+pub fn check_snapshots(
+    dir: &Path,
+    pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<Vec<CheckedSnapshot>, Fault> {
+    let mut names = match fs::exists(dir) {
+        Ok(false) => Vec::new(),
+        Ok(true) => list(dir)?,
+        Err(source) => return Err(file_fault(dir, source)),
+    };
+    names.retain(|name| name.ends_with(SUFFIX));
+    names.sort();
+    let mut checked = Vec::new();
+    for name in names {
+        let path = dir.join(name);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file.map_err(|source| file_fault(&path, source))?,
+        };
+        let bytes = file.metadata().map_err(|source| file_fault(&path, source))?.len();
+        let mut paced = Paced { file, pace: &mut *pace, unpaid: 0, is_stopped: false };
+        let found = read_to_end(&mut BufReader::new(&mut paced));
+        if paced.is_stopped || paced.settle().is_break() {
+            break;
+        }
+        checked.push(CheckedSnapshot { file: SnapshotFile { path, bytes }, found });
+    }
+    Ok(checked)
+}
+
+/// Reads a file as fast as it is let.
+struct Paced<'a> {
+    file: File,
+    pace: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
+    unpaid: u64,
+    is_stopped: bool,
+}
+
+impl Paced<'_> {
+    fn settle(&mut self) -> ControlFlow<()> {
+        match std::mem::take(&mut self.unpaid) {
+            0 => ControlFlow::Continue(()),
+            unpaid => (self.pace)(unpaid),
+        }
+    }
+}
+
+impl Read for Paced<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if limits::CHECK_BYTES <= self.unpaid && self.settle().is_break() {
+            self.is_stopped = true;
+            return Err(io::Error::other("the reader was told to stop"));
+        }
+        let read = self.file.read(buffer)?;
+        self.unpaid = self.unpaid.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+        Ok(read)
+    }
 }
 
 /// The directory of snapshots. Clones share it.
@@ -186,8 +261,11 @@ fn verified_or_set_aside(path: &Path) -> Result<Option<Current>, Fault> {
 /// Reads a snapshot to its end and checks every row against its digest.
 fn verify(path: &Path) -> Result<SnapshotMeta, Fault> {
     let file = File::open(path).map_err(|source| file_fault(path, source))?;
-    let mut source = BufReader::new(file);
-    let reader = SnapshotReader::new(&mut source).map_err(|error| Fault::Store(error.into()))?;
+    read_to_end(&mut BufReader::new(file))
+}
+
+fn read_to_end(source: &mut dyn Read) -> Result<SnapshotMeta, Fault> {
+    let reader = SnapshotReader::new(source).map_err(|error| Fault::Store(error.into()))?;
     reader.read(&mut |_at, _value| Ok(())).map_err(Fault::Store)
 }
 
