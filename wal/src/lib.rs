@@ -24,6 +24,7 @@
 //! accepted. `batch`, `writer`, `spares`: the way to the disk. `core`: one thread's view;
 //! `service`, `handle`: everyone's. `index`, `reader`: the way back. `recovery`: opening, and the
 //! judgment over the end. `inspect`: looking without touching. `model`: the test that decides.
+//! [`fuzz`]: what the fuzz targets call.
 //!
 //! **Errors.** [`Error::is_corruption`]: fetch from a peer. [`Error::Poisoned`]: end the process.
 //! [`Error::Full`], [`Error::Busy`]: later. The others name a mistake of the caller; nothing was
@@ -37,6 +38,7 @@ mod batch;
 mod core;
 mod error;
 mod fields;
+pub mod fuzz;
 mod handle;
 mod ids;
 mod index;

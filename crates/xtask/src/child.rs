@@ -89,6 +89,15 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command and returns its standard output; fails when it does.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let shown = describe(command);
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("start `{shown}`"))?;
+    ensure!(output.status.success(), "`{shown}` failed ({})", output.status);
+    String::from_utf8(output.stdout).with_context(|| format!("`{shown}` did not print text"))
+}
+
 /// Runs a command silently; returns its standard output, or nothing when it cannot run or fails.
 pub(crate) fn probe(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;

@@ -5,7 +5,7 @@
 
 use crate::tidy::doc_hash;
 use crate::tree::Tree;
-use crate::{child, setup, stats as size_tables, tidy as rules, ui};
+use crate::{child, deny, setup, stats as size_tables, tidy as rules, ui};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::process::Command;
 
@@ -13,6 +13,7 @@ const SAMPLE: &str = "tests/testdata/flights-200k.parquet";
 const BENCH: &str = "crates/bench/Cargo.toml";
 /// Peers that are programs of their own, with dependencies that the product must not share.
 const BENCH_PEERS: [&str; 1] = ["crates/bench/peers/raft-engine/Cargo.toml"];
+const FUZZ: &str = "fuzz/Cargo.toml";
 const CODEGEN: &str = "crates/proto/codegen/Cargo.toml";
 
 /// How long the sweeps of a full run are, unless their variables say otherwise.
@@ -48,7 +49,9 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     Steps::default()
         .run("format", format_check())
         .run("tidy", tidy())
+        .run("deny", deny::check())
         .run("clippy", clippy())
+        .run("fuzz targets", fuzz_targets())
         .run("doc tests", doc_tests())
         .run("tests", child::run(&mut tests))
         .conclude("test")
@@ -59,6 +62,7 @@ pub(crate) fn verify() -> Result<()> {
     Steps::default()
         .run("format", format_check())
         .run("tidy", tidy())
+        .run("deny", deny::check())
         .run("clippy", clippy())
         .run("core tests", core_tests())
         .run("doc links", doc_links())
@@ -135,6 +139,12 @@ fn format_check() -> Result<()> {
 
 fn clippy() -> Result<()> {
     let args = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+    child::run(&mut child::cargo(&args)?)
+}
+
+/// Checks that the fuzz targets compile. What they do is tested with the log; to search needs a nightly compiler.
+fn fuzz_targets() -> Result<()> {
+    let args = ["check", "--quiet", "--locked", "--no-default-features", "--manifest-path", FUZZ];
     child::run(&mut child::cargo(&args)?)
 }
 

@@ -6,6 +6,7 @@
 
 mod child;
 mod commands;
+mod deny;
 mod lexer;
 mod manifest;
 mod setup;
@@ -22,8 +23,9 @@ usage: cargo xtask <command>
 
   demo  [-- args]   build `alluvium` in release and run its demonstration
   test  [-- args]   install what the tests need, then run every check and every test
-  verify            the gate before a commit: format, tidy, clippy, core tests, doc links
+  verify            the gate before a commit: format, tidy, deny, clippy, core tests, doc links
   tidy              the repository's own rules (under a second)
+  deny              hold .cargo/deny.toml: licenses, banned and second crates, sources
   fix               format the code and refresh the hashes in docs/formats
   bench [-- args]   run the benchmarks (crates/bench)
   fault [-- args]   run the fault tests at every point (tests/fault): hours
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         "test" => commands::test(rest),
         "verify" => commands::verify(),
         "tidy" => commands::tidy(),
+        "deny" => deny::check(),
         "fix" => commands::fix(),
         "bench" => commands::bench(rest),
         "fault" => commands::fault(rest),
