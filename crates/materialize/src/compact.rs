@@ -1,8 +1,8 @@
 //! Compaction: data files become one, without the rows that tombstones up to a cutoff hide.
 //!
 //! It must not change a row's index, or look at metadata newer than its plan: a tombstone that arrives
-//! meanwhile has an index above the cutoff and is applied by readers. Invariant INV-F2: rows in, minus rows
-//! hidden, are the rows out, by count and by hash sum of what was read back.
+//! meanwhile has an index above the cutoff and is applied by readers. Invariant INV-F2: rows in as the log attests
+//! them, minus rows hidden, are the rows out, by count and by hash sum of what was read back.
 
 use alluvium_parquet::Projection;
 use alluvium_rows::{KeyEncoder, adapt};
@@ -10,12 +10,12 @@ use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{FileContent, FileRecord};
 use alluvium_types::{AttestOutcome, Attested, FileId, LogIndex, Schema};
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{filter_record_batch, not};
 use roaring::RoaringBitmap;
 
-use crate::context::FileContext;
+use crate::context::{FileContext, storage_digest};
 use crate::error::{Error, Sums};
-use crate::publish::{Output, hashes, parquet, read_attested};
+use crate::publish::{Output, hashes, parquet, read_attested, read_back};
 use crate::tombstones::TombstoneIndex;
 
 /// Makes a planned compaction: writes the output, reads it back, and returns what to attest; `Empty` when no
@@ -32,13 +32,32 @@ pub async fn compact(context: &FileContext, plan: &FileRecord) -> Result<AttestO
     let tombstones = tombstones(context, &schema, *cutoff, at)?;
     let output = Output::new(context, plan, &schema)?;
     let mut rewrite = Rewrite::new(plan, *cutoff, tombstones, output);
-    for &input in inputs {
-        let (record, attested) = live_input(context, plan, input)?;
+    let inputs: Vec<(FileRecord, Attested)> =
+        inputs.iter().map(|input| live_input(context, plan, *input)).collect::<Result<_, _>>()?;
+    for (record, attested) in &inputs {
         let from =
             catalog::schema(context.view.as_ref(), context.key(), record.schema_version, at)?;
-        rewrite.input(context, (&record, &attested), (&from, &schema)).await?;
+        rewrite.input(context, (record, attested), (&from, &schema)).await?;
     }
-    rewrite.finish(context).await
+    match rewrite.finish(context).await {
+        Err(error @ Error::Conservation { .. }) => Err(blame(context, &inputs, error).await),
+        outcome => outcome,
+    }
+}
+
+/// Returns the error of the input that does not hold the rows which the log attests, if that is why the rows
+/// do not add up.
+async fn blame(context: &FileContext, inputs: &[(FileRecord, Attested)], error: Error) -> Error {
+    for (record, attested) in inputs {
+        let expected = Sums { rows: attested.rows, hash_sum: attested.row_hash_sum };
+        let digest = storage_digest(&attested.digest);
+        match read_back(context, record, &digest, attested.rows).await {
+            Ok(found) if found == expected => {}
+            Ok(found) => return Error::Differs { file: record.file, expected, found },
+            Err(unreadable) => return unreadable,
+        }
+    }
+    error
 }
 
 /// What hides rows of a keyed dataset; none for a keyless one.
@@ -95,7 +114,8 @@ impl<'a> Rewrite<'a> {
         Self { plan, cutoff, tombstones, output, rows_in, hidden }
     }
 
-    /// Copies the visible rows of one input.
+    /// Copies the visible rows of one input. What the input held is known from the log, so its rows are hashed
+    /// only when they change with their schema.
     async fn input(
         &mut self,
         context: &FileContext,
@@ -104,41 +124,44 @@ impl<'a> Rewrite<'a> {
     ) -> Result<(), Error> {
         let bytes = read_attested(context, record, attested).await?;
         let is_adapted = from != to;
-        let mut read = Sums::default();
+        let expected = Sums { rows: attested.rows, hash_sum: attested.row_hash_sum };
+        let mut read = Sums { rows: 0, hash_sum: if is_adapted { 0 } else { expected.hash_sum } };
         let batches = alluvium_parquet::open(bytes, &Projection::All);
         for batch in batches.map_err(|source| parquet(record, source))? {
             let batch = batch.map_err(|source| parquet(record, source))?;
             let rows = adapt(&batch, from, to)?;
-            let row_hashes = hashes(self.plan, &rows)?;
-            match is_adapted {
-                true => read.add(&hashes(record, &batch)?),
-                false => read.add(&row_hashes),
+            if is_adapted {
+                read.add(&hashes(record, &batch)?);
+                self.rows_in.add(&hashes(self.plan, &rows)?);
+            } else {
+                read.rows += rows.num_rows() as u64;
             }
-            self.copy(&rows, &row_hashes)?;
+            self.copy(&rows)?;
         }
-        let expected = Sums { rows: attested.rows, hash_sum: attested.row_hash_sum };
         if read != expected {
             return Err(Error::Differs { file: record.file, expected, found: read });
+        }
+        if !is_adapted {
+            self.rows_in.rows += expected.rows;
+            self.rows_in.hash_sum = self.rows_in.hash_sum.wrapping_add(expected.hash_sum);
         }
         Ok(())
     }
 
-    fn copy(&mut self, rows: &RecordBatch, row_hashes: &[u128]) -> Result<(), Error> {
-        self.rows_in.add(row_hashes);
+    fn copy(&mut self, rows: &RecordBatch) -> Result<(), Error> {
         let hidden = match &self.tombstones {
             Some(folded) => folded.index.resolve(&folded.keys, rows, self.cutoff)?,
             None => RoaringBitmap::new(),
         };
         if hidden.is_empty() {
-            return self.output.write(rows, row_hashes);
+            return self.output.write(rows);
         }
         let is_kept = |row: usize| !u32::try_from(row).is_ok_and(|row| hidden.contains(row));
         let kept: BooleanArray = (0..rows.num_rows()).map(|row| Some(is_kept(row))).collect();
-        let split = row_hashes.iter().enumerate().partition::<Vec<_>, _>(|(row, _)| is_kept(*row));
-        let (kept_hashes, hidden_hashes) = (only_hashes(split.0), only_hashes(split.1));
-        self.hidden.add(&hidden_hashes);
+        let gone = not(&kept).and_then(|gone| filter_record_batch(rows, &gone));
+        self.hidden.add(&hashes(self.plan, &gone.map_err(alluvium_rows::Error::from)?)?);
         let rows = filter_record_batch(rows, &kept).map_err(alluvium_rows::Error::from)?;
-        self.output.write(&rows, &kept_hashes)
+        self.output.write(&rows)
     }
 
     async fn finish(self, context: &FileContext) -> Result<AttestOutcome, Error> {
@@ -147,18 +170,14 @@ impl<'a> Rewrite<'a> {
         if found != expected {
             return Err(Error::PlannedRows { file: plan.file, expected, found });
         }
-        if output.sums().rows == 0 {
+        if output.rows() == 0 {
             conserve(plan, rows_in, hidden, Sums::default())?;
             return Ok(AttestOutcome::Empty { rows_hidden: hidden.rows });
         }
-        let (attested, rows_out) = output.publish(context, hidden.rows).await?;
-        conserve(plan, rows_in, hidden, rows_out)?;
+        let conserved = |rows_out| conserve(plan, rows_in, hidden, rows_out);
+        let attested = output.publish(context, hidden.rows, conserved).await?;
         Ok(AttestOutcome::Written(Box::new(attested)))
     }
-}
-
-fn only_hashes(rows: Vec<(usize, &u128)>) -> Vec<u128> {
-    rows.into_iter().map(|(_, hash)| *hash).collect()
 }
 
 /// INV-F2, by count and by sum.

@@ -4,10 +4,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use alluvium_stdx::spawn;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
 
 use crate::error::{Error, Result};
 use crate::limits::READ_BATCH_ROWS;
@@ -51,21 +55,42 @@ pub fn read_file(bytes: Bytes, projection: &Projection) -> Result<Vec<RecordBatc
     open(bytes, projection)?.collect()
 }
 
-/// Decodes every row of a file and checks how many there are.
+/// Decodes every row of a file, its row groups side by side, and checks how many there are.
 ///
 /// # Errors
 /// `Rows` when there are more or fewer than `expected_rows`; else as [`read_file`].
 pub fn verify(bytes: Bytes, expected_rows: u64) -> Result<Verified> {
+    let footer = || ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new());
+    let footer = guarded(|| footer().map_err(Error::Decode))?;
+    let groups = (0..footer.metadata().num_row_groups()).collect();
+    let found = spawn::side_by_side("verify", spawn::workers(), groups, |group| {
+        verify_group(bytes.clone(), footer.clone(), group)
+    });
     let mut verified = Verified { rows: 0, hash_sum: 0 };
-    for batch in open(bytes, &Projection::All)? {
-        let batch = batch?;
-        verified.rows += batch.num_rows() as u64;
-        verified.hash_sum = verified.hash_sum.wrapping_add(row_hash_sum(&batch)?);
+    for group in found {
+        let group = group?;
+        verified.rows += group.rows;
+        verified.hash_sum = verified.hash_sum.wrapping_add(group.hash_sum);
     }
     if verified.rows == expected_rows {
         return Ok(verified);
     }
     Err(Error::Rows { expected: expected_rows, found: verified.rows })
+}
+
+fn verify_group(bytes: Bytes, footer: ArrowReaderMetadata, group: usize) -> Result<Verified> {
+    let build = || {
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, footer);
+        let builder = builder.with_row_groups(vec![group]).with_batch_size(READ_BATCH_ROWS);
+        builder.build().map_err(Error::Decode)
+    };
+    let mut verified = Verified { rows: 0, hash_sum: 0 };
+    for batch in (Batches { reader: Some(guarded(build)?) }) {
+        let batch = batch?;
+        verified.rows += batch.num_rows() as u64;
+        verified.hash_sum = verified.hash_sum.wrapping_add(row_hash_sum(&batch)?);
+    }
+    Ok(verified)
 }
 
 fn build(bytes: Bytes, projection: &Projection) -> Result<ParquetRecordBatchReader> {

@@ -1,14 +1,21 @@
 //! Rows in, one whole file out.
 //!
-//! Must not: touch a store, spawn, read a clock, or write a byte that depends on how the rows were batched.
+//! Must not: touch a store, read a clock, or write a byte that depends on how the rows were batched or on how
+//! many threads encoded them.
 //! Invariants: INV-P1 (see `canonical`), INV-P2 one footer, and as many rows in it as were written.
 
 use std::sync::Arc;
 
+use alluvium_stdx::spawn;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter,
+    ArrowWriterOptions, compute_leaves,
+};
+use parquet::errors::ParquetError;
+use parquet::file::writer::SerializedFileWriter;
 
 use crate::canonical::Rechunker;
 use crate::encoding::choose;
@@ -53,15 +60,27 @@ pub struct ParquetTableWriter {
     output: Output,
 }
 
-/// Rows are held back until they fill a row group, because the first row group decides the encodings.
+/// Rows are held back until they fill a row group: the first decides the encodings, and the columns of each
+/// are encoded side by side.
 #[derive(Debug)]
 struct Output {
     schema: SchemaRef,
     recipe: Recipe,
     held: Vec<RecordBatch>,
     held_rows: usize,
-    /// Invariant: once there is an encoder, nothing is held.
-    encoder: Option<ArrowWriter<Vec<u8>>>,
+    encoder: Option<Encoder>,
+}
+
+struct Encoder {
+    file: SerializedFileWriter<Vec<u8>>,
+    columns: ArrowRowGroupWriterFactory,
+    row_groups: usize,
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Encoder({} row groups)", self.row_groups)
+    }
 }
 
 impl ParquetTableWriter {
@@ -99,45 +118,106 @@ impl ParquetTableWriter {
 
 impl Output {
     fn push(&mut self, chunk: &RecordBatch) -> Result<()> {
-        if let Some(encoder) = &mut self.encoder {
-            return encoder.write(chunk).map_err(Error::Encode);
-        }
         self.held.push(chunk.clone());
         self.held_rows += chunk.num_rows();
         let row_group = usize::try_from(self.recipe.row_group_rows).expect("u32 fits in usize");
-        if self.held_rows < row_group {
-            return Ok(());
+        while row_group <= self.held_rows {
+            self.start()?;
+            let full = self.take(row_group);
+            self.encode(&full)?;
         }
-        self.start()
+        Ok(())
     }
 
-    /// Chooses the encodings by what is held, and hands it to the encoder.
+    /// Chooses the encodings by what is held, unless a file was started.
     fn start(&mut self) -> Result<()> {
-        assert!(self.encoder.is_none(), "a file is started once");
-        let held = std::mem::take(&mut self.held);
-        let choices = choose(&self.schema, &self.recipe, &held)?;
+        if self.encoder.is_some() {
+            return Ok(());
+        }
+        let choices = choose(&self.schema, &self.recipe, &self.held)?;
         let properties = self.recipe.properties(&choices)?;
         let options = ArrowWriterOptions::new().with_properties(properties);
         let schema = Arc::clone(&self.schema);
-        let encoder = ArrowWriter::try_new_with_options(Vec::new(), schema, options);
-        let mut encoder = encoder.map_err(Error::Encode)?;
-        for chunk in &held {
-            encoder.write(chunk).map_err(Error::Encode)?;
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options);
+        let started = writer.and_then(ArrowWriter::into_serialized_writer);
+        let (file, columns) = started.map_err(Error::Encode)?;
+        self.encoder = Some(Encoder { file, columns, row_groups: 0 });
+        Ok(())
+    }
+
+    /// Takes the first `rows` rows that are held.
+    fn take(&mut self, rows: usize) -> Vec<RecordBatch> {
+        let (mut taken, mut missing) = (Vec::new(), rows);
+        let held = std::mem::take(&mut self.held);
+        for chunk in held {
+            let here = missing.min(chunk.num_rows());
+            if 0 < here {
+                taken.push(chunk.slice(0, here));
+            }
+            if here < chunk.num_rows() {
+                self.held.push(chunk.slice(here, chunk.num_rows() - here));
+            }
+            missing -= here;
         }
-        self.encoder = Some(encoder);
+        assert!(missing == 0, "{missing} of {rows} rows were not held");
+        self.held_rows -= rows;
+        taken
+    }
+
+    /// Encodes one row group, its columns side by side.
+    fn encode(&mut self, chunks: &[RecordBatch]) -> Result<()> {
+        let encoder = self.encoder.as_mut().expect("started before");
+        let writers = encoder.columns.create_column_writers(encoder.row_groups);
+        let mut writers = writers.map_err(Error::Encode)?.into_iter();
+        let first = chunks.first().expect("a row group has rows");
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        for (field, column) in self.schema.fields().iter().zip(0..) {
+            let leaves = compute_leaves(field, first.column(column)).map_err(Error::Encode)?.len();
+            let own: Vec<ArrowColumnWriter> = writers.by_ref().take(leaves).collect();
+            columns.push((field, column, own));
+        }
+        assert!(writers.next().is_none(), "each leaf belongs to a column");
+        let encoded = spawn::side_by_side("encode", spawn::workers(), columns, |column| {
+            encode_column(chunks, column)
+        });
+        let mut group = encoder.file.next_row_group().map_err(Error::Encode)?;
+        for column in encoded {
+            for leaf in column.map_err(Error::Encode)? {
+                leaf.append_to_row_group(&mut group).map_err(Error::Encode)?;
+            }
+        }
+        group.close().map_err(Error::Encode)?;
+        encoder.row_groups += 1;
         Ok(())
     }
 
     /// Returns the file and how many rows its footer counts.
     fn finish(mut self) -> Result<(Vec<u8>, u64)> {
-        if self.encoder.is_none() {
-            self.start()?;
+        self.start()?;
+        if 0 < self.held_rows {
+            let rest = self.take(self.held_rows);
+            self.encode(&rest)?;
         }
-        let mut encoder = self.encoder.expect("started above");
-        let footer = encoder.finish().map_err(Error::Encode)?;
+        let mut file = self.encoder.expect("started above").file;
+        let footer = file.finish().map_err(Error::Encode)?;
         let rows = u64::try_from(footer.file_metadata().num_rows()).unwrap_or(u64::MAX);
-        Ok((std::mem::take(encoder.inner_mut()), rows))
+        Ok((std::mem::take(file.inner_mut()), rows))
     }
+}
+
+/// Encodes one column of a row group: its bytes depend on its own values alone.
+fn encode_column(
+    chunks: &[RecordBatch],
+    (field, column, mut writers): (&FieldRef, usize, Vec<ArrowColumnWriter>),
+) -> std::result::Result<Vec<ArrowColumnChunk>, ParquetError> {
+    for chunk in chunks {
+        let leaves = compute_leaves(field, chunk.column(column))?;
+        assert!(leaves.len() == writers.len(), "a type has as many leaves in every chunk");
+        for (leaf, writer) in leaves.iter().zip(&mut writers) {
+            writer.write(leaf)?;
+        }
+    }
+    writers.into_iter().map(ArrowColumnWriter::close).collect()
 }
 
 impl TableWriter for ParquetTableWriter {

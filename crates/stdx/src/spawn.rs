@@ -41,6 +41,52 @@ pub fn deep_thread<T: Send + 'static>(
     std::thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(work)
 }
 
+/// The most threads that one piece of work is shared between.
+const WORKERS_MAX: usize = 4;
+
+/// Returns how many threads a piece of work is worth sharing between on this machine.
+#[must_use]
+pub fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX)
+}
+
+/// Works on items side by side and returns what came out in their order. The caller is one of the workers;
+/// the others have its priority, and end before this returns. A worker that the system has no thread for is
+/// done without.
+///
+/// # Panics
+/// When the work on an item does.
+pub fn side_by_side<I: Send, T: Send>(
+    name: &'static str,
+    workers: usize,
+    items: Vec<I>,
+    work: impl Fn(I) -> T + Sync,
+) -> Vec<T> {
+    let others = workers.min(items.len()).saturating_sub(1);
+    let waiting = Mutex::new(items.into_iter().enumerate());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let share = || {
+        let mut done = Vec::new();
+        while let Some((position, item)) = next() {
+            done.push((position, work(item)));
+        }
+        done
+    };
+    #[expect(clippy::disallowed_methods, reason = "this module is the seam")]
+    let mut done = std::thread::scope(|scope| {
+        let start =
+            |_| std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, share);
+        let started: Vec<_> = (0..others).map_while(|other| start(other).ok()).collect();
+        let mut done = share();
+        for worker in started {
+            done.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(position, _)| *position);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
 /// Lets every other thread go before the calling one: for materialization, so that the log's writer is
 /// never kept waiting by it. Nice 19 rather than the idle class: an idle thread may starve for ever.
 ///
@@ -184,6 +230,23 @@ mod tests {
         spawner.run_until_idle();
         drop(sender);
         std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+    }
+
+    #[test]
+    fn work_side_by_side_comes_back_in_order_however_many_share_it() {
+        for workers in [0, 1, 3, 50] {
+            let squares = side_by_side("square", workers, (0..20_u64).collect(), |n| n * n);
+            assert_eq!(squares, (0..20).map(|n| n * n).collect::<Vec<u64>>());
+        }
+        assert!(side_by_side("nothing", 3, Vec::<u64>::new(), |n| n).is_empty());
+    }
+
+    #[test]
+    fn a_panic_on_one_item_is_the_callers() {
+        let work = |n: u32| assert!(n != 7, "seven");
+        let panicked =
+            std::panic::catch_unwind(|| side_by_side("panic", 3, (0..9).collect(), work));
+        panicked.expect_err("it must not be lost with its thread");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Damage is found and named, and never becomes a file that readers use.
 
 use alluvium_state_machine::record::{DeltaEntry, DeltaRecord, FileContent, FileRecord};
-use alluvium_types::{Entry, ErrorKind, LogIndex};
+use alluvium_types::{AttestOutcome, Entry, ErrorKind, LogIndex};
 use bytes::Bytes;
 use futures::executor::block_on;
 use object_store::ObjectStoreExt;
@@ -163,6 +163,25 @@ fn rows_that_do_not_add_up_are_refused_by_count_and_by_sum() {
         assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Internal, false));
         assert!(error.to_string().contains("conservation failed"), "{error}");
     }
+}
+
+#[test]
+fn an_input_that_does_not_hold_the_attested_rows_is_named_when_they_do_not_add_up() {
+    let mut lake = Lake::new();
+    lake.append(&[row(b"a", "1"), row(b"b", "1")]);
+    lake.seal();
+    lake.append(&[row(b"c", "1")]);
+    let plan = lake.plan_seal();
+    let AttestOutcome::Written(mut attested) = lake.make(&plan).expect("made") else {
+        panic!("there are rows")
+    };
+    attested.row_hash_sum = attested.row_hash_sum.wrapping_add(1);
+    lake.attest(&plan, AttestOutcome::Written(attested));
+    lake.tombstone(&[b"a"]);
+    let compaction = lake.plan_compaction();
+    let error = lake.make(&compaction).expect_err("rows out are not the attested rows in");
+    assert!(matches!(error, Error::Differs { file, .. } if file == plan.file), "{error}");
+    assert_eq!(lake.live().len(), 2, "readers keep the inputs");
 }
 
 #[test]
