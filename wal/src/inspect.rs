@@ -1,25 +1,32 @@
 //! Looking at a log without changing it: every record with its place, and all damage, not only the
 //! first.
 //!
-//! [`inspect`] walks a log that nobody has open; [`scrub`] rereads the sealed segments of one that
-//! is. Neither writes, locks or repairs. Invariant: a record that is reported was verified whole,
-//! payload included.
+//! [`inspect`] walks a log that nobody has open, and [`open_in_memory`] opens it as a process would,
+//! without a byte of it changing; [`scrub`] rereads the sealed segments of one that is open. None
+//! writes, locks or repairs. Invariant: a record that is reported was verified whole, payload
+//! included.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::batch::ChainEnd;
+use crate::core::Wal;
 use crate::error::{Error, IoOperation, Reason};
 use crate::ids::{Lsn, Owner, SegmentSeq};
-use crate::number::sum;
+use crate::limits;
+use crate::number::{gap, sum};
+use crate::operation::Options;
 use crate::reader::Reader;
 use crate::record::Header;
+use crate::recovery::Recovery;
 use crate::recovery::scan::Cursor;
 use crate::recovery::survey::{self, Surveyed};
 use crate::segment::{self, FileKind, SegmentHeader, segment_name};
 use crate::shared::OpenSegment;
+use crate::storage::overlay::Overlay;
 use crate::storage::{Storage, StorageFile};
 use crate::watermark::{self, Watermark};
 
@@ -188,6 +195,20 @@ fn chain_before(header: &SegmentHeader) -> ChainEnd {
     ChainEnd { lsn: Lsn(header.first_lsn.0.saturating_sub(1)), hash: header.prev_hash }
 }
 
+/// Opens the log in `storage`, which nobody may have open for writing, as [`Wal::open`] would, and
+/// keeps in memory whatever opening writes: what is torn is cut there alone.
+///
+/// # Errors
+/// As [`Wal::open`].
+pub fn open_in_memory(
+    storage: Arc<dyn Storage>,
+    options: Options,
+) -> Result<(Wal, Recovery), Error> {
+    let overlay = Overlay::new(storage);
+    let overlay = overlay.map_err(|source| Error::io(IoOperation::List, ".", source))?;
+    Wal::open(Arc::new(overlay), options)
+}
+
 /// What a scrub found.
 #[derive(Debug, Clone, Default)]
 pub struct Scrubbed {
@@ -201,16 +222,22 @@ pub struct Scrubbed {
 
 /// Rereads all sealed segments of a log that is open, and verifies every record and the chain.
 ///
-/// Segments that are purged meanwhile are passed over.
+/// Segments that are purged meanwhile are passed over. `pace` is called with the number of bytes
+/// that were read since it was called last, at most [`limits::SCAN_BYTES`] and a record, and may
+/// wait; when it breaks, the rest is left out.
 ///
 /// # Errors
 /// When the log is poisoned or closed, or a segment cannot be read.
-pub fn scrub(reader: &Reader) -> Result<Scrubbed, Error> {
+pub fn scrub(
+    reader: &Reader,
+    pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<Scrubbed, Error> {
     let mut scrubbed = Scrubbed::default();
     let segments = reader.segments()?;
     for ((seq, segment), (_, next)) in segments.iter().zip(segments.iter().skip(1)) {
-        match scrub_segment(*seq, segment, next, &mut scrubbed.records) {
-            Ok(()) => scrubbed.segments = sum(scrubbed.segments, 1),
+        match scrub_segment(*seq, segment, next, &mut scrubbed.records, pace) {
+            Ok(ControlFlow::Continue(())) => scrubbed.segments = sum(scrubbed.segments, 1),
+            Ok(ControlFlow::Break(())) => return Ok(scrubbed),
             Err(error) if error.is_corruption() => {
                 if reader.has_segment(*seq, segment.life)? {
                     scrubbed.damage.push(error);
@@ -227,7 +254,8 @@ fn scrub_segment(
     segment: &OpenSegment,
     next: &OpenSegment,
     records: &mut u64,
-) -> Result<(), Error> {
+    pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, Error> {
     let header = read_header(seq, segment.file.as_ref())?;
     let next = read_header(seq.next(), next.file.as_ref())?;
     let mut cursor = Cursor::new(Arc::clone(&segment.file), header, chain_before(&header));
@@ -235,6 +263,7 @@ fn scrub_segment(
         let (offset, lsn) = (cursor.offset, cursor.next_lsn());
         Error::Corrupt { segment: seq, offset, lsn, reason }
     };
+    let mut paid = 0;
     while cursor.next_lsn() < next.first_lsn {
         let failed = |source| Error::io(IoOperation::ReadSegment, &segment_name(seq), source);
         let bad = cursor.next().map_err(failed)?.err();
@@ -242,9 +271,17 @@ fn scrub_segment(
             return Err(damaged(&cursor, reason));
         }
         *records = sum(*records, 1);
+        let unpaid = gap(cursor.offset, paid);
+        let is_last = next.first_lsn <= cursor.next_lsn();
+        if is_last || limits::SCAN_BYTES <= unpaid {
+            paid = cursor.offset;
+            if pace(unpaid).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
     }
     match cursor.chain == chain_before(&next) && header.life() == segment.life {
-        true => Ok(()),
+        true => Ok(ControlFlow::Continue(())),
         false => Err(damaged(&cursor, Reason::ChainBroken)),
     }
 }

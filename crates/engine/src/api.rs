@@ -304,4 +304,7 @@ pub struct VerifyReport {
     pub rows: u64,
     /// What is wrong, one sentence each, naming the object. Empty when all is well.
     pub damage: Vec<String>,
+    /// What the next opening would do of its own accord, such as cut a write that was torn; no damage. Empty for a
+    /// node that is open: it did that.
+    pub notices: Vec<String>,
 }

@@ -29,7 +29,8 @@ const SET_ASIDE_MAX: u32 = 3;
 pub(crate) struct DataDir {
     root: PathBuf,
     identity: Identity,
-    _lock: File,
+    /// None when a directory that is only read has no lock file, because no process ever had it open here.
+    _lock: Option<File>,
 }
 
 /// Whose directory it is.
@@ -50,10 +51,18 @@ impl DataDir {
             Some(identity) => identity,
             None => create_identity(root, node_id, machine.prng())?,
         };
-        if identity.node_id != node_id {
-            let (found, expected) = (identity.node_id, node_id);
-            return Err(Error::ForeignDirectory { path: root.to_owned(), found, expected });
-        }
+        refuse_foreign(root, identity, node_id)?;
+        Ok(Self { root: root.to_owned(), identity, _lock: Some(lock) })
+    }
+
+    /// Opens the directory of `node_id` for reading what is there. Nothing in it is made or changed; while the value
+    /// lives, no process can open the directory for writing, unless it has no lock file yet.
+    pub(crate) fn look(root: &Path, node_id: u64) -> Result<Self, Error> {
+        let lock = share_lock(root)?;
+        let identity = read_identity(root)?;
+        let absent = || unusable(&root.join(IDENTITY_FILE), std::io::ErrorKind::NotFound.into());
+        let identity = identity.ok_or_else(absent)?;
+        refuse_foreign(root, identity, node_id)?;
         Ok(Self { root: root.to_owned(), identity, _lock: lock })
     }
 
@@ -156,6 +165,28 @@ fn take_lock(root: &Path) -> Result<File, Error> {
     }
 }
 
+/// Takes the lock together with others who only read.
+fn share_lock(root: &Path) -> Result<Option<File>, Error> {
+    let file = match File::open(root.join(LOCK_FILE)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(unusable(root, source)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::DirectoryLocked { path: root.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(unusable(root, source)),
+    }
+}
+
+fn refuse_foreign(root: &Path, identity: Identity, expected: u64) -> Result<(), Error> {
+    let found = identity.node_id;
+    match found == expected {
+        true => Ok(()),
+        false => Err(Error::ForeignDirectory { path: root.to_owned(), found, expected }),
+    }
+}
+
 fn read_identity(root: &Path) -> Result<Option<Identity>, Error> {
     let path = root.join(IDENTITY_FILE);
     let bytes = match durable::read_bounded(&path, 4096) {
@@ -250,6 +281,23 @@ mod tests {
         let error = open(root.path(), 1).expect_err("locked");
         assert!(matches!(error, Error::DirectoryLocked { .. }), "{error}");
         drop(owner);
+        assert_eq!(open(root.path(), 1).expect("free").node_id, 1);
+    }
+
+    #[test]
+    fn those_who_look_share_a_directory_and_keep_others_out_of_it() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let look = || DataDir::look(root.path(), 1);
+        let error = look().expect_err("nothing is made");
+        assert!(matches!(error, Error::DirectoryUnusable { .. }), "{error}");
+        assert_eq!(std::fs::read_dir(root.path()).expect("lists").count(), 0);
+        let owner = DataDir::open(root.path(), 1, &RealMachine::default()).expect("new");
+        assert!(matches!(look().expect_err("locked"), Error::DirectoryLocked { .. }));
+        drop(owner);
+        let both = (look().expect("free"), look().expect("shared"));
+        let error = open(root.path(), 1).expect_err("somebody looks");
+        assert!(matches!(error, Error::DirectoryLocked { .. }), "{error}");
+        drop(both);
         assert_eq!(open(root.path(), 1).expect("free").node_id, 1);
     }
 

@@ -194,6 +194,22 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Log, snapshots and metadata of a directory do not fit together, or an entry cannot be applied.
+    #[error("{fault}")]
+    Unfit {
+        /// What does not fit.
+        #[source]
+        fault: Box<alluvium_raft::Fault>,
+    },
+    /// The temporary directory of a verification cannot be used.
+    #[error("the temporary directory {path} cannot be used")]
+    ScratchUnusable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The directory cannot be read or written.
     #[error("data directory {path} cannot be used")]
     DirectoryUnusable {
@@ -234,9 +250,10 @@ impl Error {
             Self::JobFailed { kind, .. }
             | Self::CompactionAbandoned { kind, .. }
             | Self::SweepFailed { kind, .. } => *kind,
-            Self::Backlog { .. } | Self::Contended { .. } | Self::Unmeasured { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::Backlog { .. }
+            | Self::Contended { .. }
+            | Self::Unmeasured { .. }
+            | Self::ScratchUnusable { .. } => ErrorKind::Unavailable,
             Self::DiskFull { .. } => ErrorKind::StorageFull,
             Self::TaskFailed { .. } => ErrorKind::Internal,
             Self::DirectoryLocked { .. } => ErrorKind::Unavailable,
@@ -244,9 +261,10 @@ impl Error {
             | Self::NewerDirectory { .. }
             | Self::NotADataDirectory { .. }
             | Self::DirectoryUnusable { .. } => ErrorKind::InvalidArgument,
-            Self::View(_) | Self::DamagedIdentity { .. } | Self::LogMissing { .. } => {
-                ErrorKind::Corrupt
-            }
+            Self::View(_)
+            | Self::DamagedIdentity { .. }
+            | Self::LogMissing { .. }
+            | Self::Unfit { .. } => ErrorKind::Corrupt,
         }
     }
 

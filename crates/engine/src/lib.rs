@@ -52,7 +52,7 @@
 //! # Reading order
 //!
 //! `api` (what callers give and get), `machine` (the seam below), `node` (the parts), `write`, `appender`, `work` (proposing), `read`,
-//! `log`, `verify` (answering), `jobs` (effects), `maintain` (the log's length), `scrub`, `pressure`, `leases`,
+//! `log`, `verify` (answering), `offline` (a directory without a node), `jobs` (effects), `maintain` (the log's length), `scrub`, `pressure`, `leases`,
 //! `dir`, `tasks`.
 //!
 //! # Errors
@@ -72,6 +72,7 @@ mod log;
 mod machine;
 mod maintain;
 mod node;
+mod offline;
 mod pressure;
 mod read;
 mod scrub;
@@ -88,4 +89,5 @@ pub use appender::Appender;
 pub use error::Error;
 pub use machine::{Machine, RealMachine};
 pub use node::Node;
+pub use offline::verify_directory;
 pub use read::QueryStream;

@@ -1,7 +1,7 @@
 //! A node: the parts, how they are put together, and how they end.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use crate::dir::DataDir;
+use crate::dir::{DataDir, Identity};
 use crate::jobs::{self, Jobs};
 use crate::leases::{Lease, Leases};
 use crate::log::NodeLog;
@@ -36,6 +36,9 @@ const EFFECTS_MAX: usize = 1_024;
 
 /// Bytes of resolved tombstones that queries share: half of them hold an index of about a million keys.
 const TOMBSTONE_CACHE_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of unsealed rows that queries share decoded.
+const DELTA_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// A replicated lakehouse node in this process. Clones are handles to the same node.
 #[derive(Debug, Clone)]
@@ -264,6 +267,10 @@ impl Node {
         &self.parts.scrub
     }
 
+    pub(crate) fn snapshots_dir(&self) -> PathBuf {
+        self.parts.dir.snapshots()
+    }
+
     pub(crate) fn log_reader(&self) -> &Reader {
         &self.parts.log_reader
     }
@@ -346,12 +353,9 @@ impl Buckets {
 
 impl OpenLog {
     fn open(config: &Config, dir: &DataDir) -> Result<Self, Error> {
-        let identity = dir.identity();
         let storage = config.machine.log_storage(&dir.wal());
         let storage = storage.map_err(|source| unusable(&dir.wal(), source))?;
-        let owner = alluvium_wal::Owner { cluster: identity.cluster_id, node: identity.node_id };
-        let mut options = Options::new(owner);
-        options.segment_bytes = config.segment_bytes;
+        let options = log_options(dir.identity(), config.segment_bytes);
         let (wal, recovery) = Wal::open(storage, options)?;
         for notice in recovery.notices {
             tracing::warn!(%notice, "found while opening the log");
@@ -363,6 +367,14 @@ impl OpenLog {
     fn is_empty(&self) -> Result<bool, Error> {
         Ok(self.handle.state(StreamId(0))?.end().is_none())
     }
+}
+
+/// Returns how the log of a directory is opened.
+pub(crate) fn log_options(identity: Identity, segment_bytes: u64) -> Options {
+    let owner = alluvium_wal::Owner { cluster: identity.cluster_id, node: identity.node_id };
+    let mut options = Options::new(owner);
+    options.segment_bytes = segment_bytes;
+    options
 }
 
 /// Opens the metadata. A damaged store is set aside and built anew: it is a cache of snapshot and log, and
@@ -412,17 +424,20 @@ fn raft_config(dir: &DataDir) -> RaftConfig {
     }
 }
 
+/// Returns what the marker of the node's bucket says.
+pub(crate) fn bucket_identity(dir: &DataDir) -> BucketIdentity {
+    let cluster = Uuid::from_u128(dir.identity().cluster_id);
+    BucketIdentity { cluster, bucket: Uuid::new_v5(&cluster, DEFAULT_BUCKET.as_bytes()) }
+}
+
 async fn open_buckets(config: &Config, dir: &DataDir, fresh: bool) -> Result<Buckets, Error> {
     let root = dir.local_bucket();
     let opening = if fresh { Opening::Claim } else { Opening::Existing };
     if fresh {
         durable::create_dir_all(&root).map_err(|source| unusable(&root, source))?;
     }
-    let cluster = Uuid::from_u128(dir.identity().cluster_id);
-    let bucket = Uuid::new_v5(&cluster, DEFAULT_BUCKET.as_bytes());
-    let identity = BucketIdentity { cluster, bucket };
     let bucket = config.machine.bucket(DEFAULT_BUCKET, &root)?;
-    bucket.check_identity(&identity, opening).await?;
+    bucket.check_identity(&bucket_identity(dir), opening).await?;
     let by_name = BTreeMap::from([(DEFAULT_BUCKET.to_owned(), bucket)]);
     Ok(Buckets { by_name: Arc::new(by_name) })
 }
@@ -447,6 +462,7 @@ fn open_query(
         target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
         default_timeout_ms: u64::try_from(config.statement_timeout.as_millis()).unwrap_or(u64::MAX),
         tombstone_cache_bytes: TOMBSTONE_CACHE_BYTES,
+        delta_cache_bytes: DELTA_CACHE_BYTES,
     };
     let log = Arc::new(NodeLog::new(raft.clone()));
     let sources = Sources {

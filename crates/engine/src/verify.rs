@@ -26,8 +26,9 @@ impl Node {
         let _lease = self.lease(self.applied());
         self.verify_digest(&mut report).await?;
         self.verify_log(&mut report).await?;
-        let node = self.clone();
-        report.damage.extend(blocking(move || scrub::log_damage(&node)).await?);
+        let reader = self.log_reader().clone();
+        let damage = blocking(move || scrub::log_damage(&reader, &mut scrub::unpaced)).await?;
+        report.damage.extend(damage);
         for record in catalog::list(self.view(), report.index)? {
             let context = match self.file_context(record.dataset) {
                 // Dropped since.

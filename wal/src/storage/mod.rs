@@ -1,16 +1,18 @@
 //! The seam to the disk: the few operations that the log needs, with what each promises after a
 //! power cut.
 //!
-//! Two implementations: [`FsStorage`](fs::FsStorage) and the simulator's
-//! [`SimDisk`](crate::sim::SimDisk). Both pass the suite in `suite.rs`. It must not know records or
-//! segments. Invariant: bytes are durable when `sync_data` returned success after their write, and
-//! a name is durable when `sync_dir` returned success after it was given; nothing else is.
+//! Three implementations: [`FsStorage`](fs::FsStorage), the simulator's
+//! [`SimDisk`](crate::sim::SimDisk), and changes in memory over either of them. All pass the suite
+//! in `suite.rs`. It must not know records or segments. Invariant: bytes are durable when
+//! `sync_data` returned success after their write, and a name is durable when `sync_dir` returned
+//! success after it was given; nothing else is.
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 pub mod fs;
+pub(crate) mod overlay;
 #[cfg(test)]
 pub(crate) mod suite;
 

@@ -25,7 +25,7 @@ enum Damage {
     Delete,
 }
 
-fn files_below(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -258,12 +258,12 @@ fn museum_m21_a_record_that_was_begun_behind_the_tail_is_cut_and_nothing_else() 
 }
 
 #[expect(clippy::disallowed_methods, reason = "damage need not be durable")]
-fn write(path: &Path, bytes: &[u8]) {
+pub(crate) fn write(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).expect("writes");
 }
 
 /// Offset and length of every record of a segment.
-fn records_of(bytes: &[u8]) -> Vec<(usize, usize)> {
+pub(crate) fn records_of(bytes: &[u8]) -> Vec<(usize, usize)> {
     let mut places = Vec::new();
     let mut offset = usize::try_from(SEGMENT_HEADER_BYTES).expect("small");
     while let Ok((header, _payload)) = record::decode(&bytes[offset..]) {

@@ -10,6 +10,7 @@ use alluvium_types::LogIndex;
 use alluvium_wal::Owner;
 
 use crate::inside::runtime;
+use crate::offline;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_alluvium-fault-worker");
 const OPERATIONS: usize = 24;
@@ -26,6 +27,10 @@ fn check_kill(seed: u64, point: u64) -> bool {
     // A run makes a few calls more or fewer than the one that was counted: the last points may miss it.
     let is_whole = ended.status.success() && ended.acknowledged == OPERATIONS;
     assert!(ended.was_killed() || is_whole, "seed {seed}, point {point}: {ended:?}");
+    // Before its identity is written, it is no data directory yet.
+    if dir.join("node.alluvium").exists() {
+        offline::look_whole(&dir);
+    }
     let operations = operations(seed, OPERATIONS);
     runtime().block_on(check_survivor(&dir, &operations, ended.acknowledged, (seed, point)));
     ended.was_killed()
@@ -70,7 +75,7 @@ pub(crate) async fn check_digest(dir: &Path, at: (u64, u64)) {
 }
 
 /// Counts the calls of a run that nothing disturbs.
-fn calls_of(seed: u64) -> u64 {
+pub(crate) fn calls_of(seed: u64) -> u64 {
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("node");
     let work = (seed, OPERATIONS);

@@ -4,4 +4,5 @@ mod corruption;
 mod disk;
 mod inside;
 mod kill;
+mod offline;
 mod retention;
