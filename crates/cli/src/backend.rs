@@ -46,6 +46,27 @@ pub(crate) async fn open_node(directory: &Path, settings: &Settings) -> Result<N
     Node::open(node_config(directory, settings)).await.map_err(unread)
 }
 
+fn refuse_missing(directory: &Path) -> Result<(), Failure> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let message = format!("there is no data directory {}", directory.display());
+    Err(Failure::usage(message)
+        .with_hint("`alluvium serve` and `alluvium dataset register` make one"))
+}
+
+/// Verifies a directory without opening it, so that nothing in it changes. Returns what an opening would mend, too.
+pub(crate) async fn verify_directory(
+    directory: &Path,
+    settings: &Settings,
+) -> Result<(v1::VerifyResponse, Vec<String>), Failure> {
+    refuse_missing(directory)?;
+    let report = alluvium_engine::verify_directory(&node_config(directory, settings)).await;
+    let mut report = report.map_err(unread)?;
+    let notices = std::mem::take(&mut report.notices);
+    Ok((replies::verified(report), notices))
+}
+
 /// The failure of a node that was asked to change nothing.
 fn unread(error: alluvium_engine::Error) -> Failure {
     Failure::from(error).of_read()
@@ -55,10 +76,8 @@ impl Backend {
     pub(crate) async fn open(settings: &Settings, missing: Missing) -> Result<Self, Failure> {
         match &settings.place {
             Place::Directory(directory) => {
-                if missing == Missing::Refuse && !directory.is_dir() {
-                    let message = format!("there is no data directory {}", directory.display());
-                    return Err(Failure::usage(message)
-                        .with_hint("`alluvium serve` and `alluvium dataset register` make one"));
+                if missing == Missing::Refuse {
+                    refuse_missing(directory)?;
                 }
                 Ok(Self::Embedded(open_node(directory, settings).await?))
             }

@@ -25,6 +25,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<(), Fai
         Command::Demo(arguments) => Box::pin(demo::run(&arguments, settings)).await,
         Command::DemoWriter => demo::write_until_killed(settings).await,
         Command::Version => observe::version(settings.output),
+        Command::Verify => observe::verify(settings).await,
         Command::Dataset(command) => {
             let missing = match command {
                 crate::args::Dataset::Register(_) => Missing::Create,
@@ -45,7 +46,6 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> Result<(), Fai
         | Command::Expire(_)
         | Command::Sql(_)
         | Command::Log(_)
-        | Command::Verify
         | Command::Status => {
             let backend = Backend::open(settings, Missing::Refuse).await?;
             let done = Box::pin(run_open(command, &backend, settings)).await;
@@ -64,12 +64,12 @@ async fn run_open(command: Command, backend: &Backend, settings: &Settings) -> R
         Command::Expire(expire) => maintain::expire(&expire, backend, settings).await,
         Command::Sql(sql) => sql::run(&sql, backend, settings).await,
         Command::Log(log) => observe::log(&log, backend, settings.output).await,
-        Command::Verify => observe::verify(backend, settings.output).await,
         Command::Status => observe::status(backend, settings.output).await,
         Command::Serve(_)
         | Command::Demo(_)
         | Command::DemoWriter
         | Command::Version
+        | Command::Verify
         | Command::Dataset(_) => unreachable!("these commands open what they need themselves"),
     }
 }

@@ -6,7 +6,8 @@ use arrow::temporal_conversions::timestamp_ms_to_datetime;
 use serde_json::json;
 
 use crate::args::Log;
-use crate::backend::Backend;
+use crate::backend::{Backend, Missing, verify_directory};
+use crate::config::{Place, Settings};
 use crate::failure::Failure;
 use crate::output::{Format, Record, print_record, print_records};
 
@@ -95,8 +96,26 @@ pub(super) async fn status(backend: &Backend, format: Format) -> Result<(), Fail
     print_record(format, &record)
 }
 
-pub(super) async fn verify(backend: &Backend, format: Format) -> Result<(), Failure> {
-    let report = backend.verify().await?;
+pub(super) async fn verify(settings: &Settings) -> Result<(), Failure> {
+    match &settings.place {
+        Place::Directory(directory) => {
+            let (report, notices) = verify_directory(directory, settings).await?;
+            print_verified(settings.output, &report, &notices)
+        }
+        Place::Server(_) | Place::Unknown => {
+            let backend = Backend::open(settings, Missing::Refuse).await?;
+            let report = backend.verify().await;
+            let done = report.and_then(|report| print_verified(settings.output, &report, &[]));
+            super::close(backend, done).await
+        }
+    }
+}
+
+fn print_verified(
+    format: Format,
+    report: &v1::VerifyResponse,
+    notices: &[String],
+) -> Result<(), Failure> {
     let record = vec![
         ("index", json!(report.index)),
         ("digest_kept", json!(report.digest_kept)),
@@ -105,6 +124,7 @@ pub(super) async fn verify(backend: &Backend, format: Format) -> Result<(), Fail
         ("files", json!(report.files)),
         ("rows", json!(report.rows)),
         ("damage", json!(report.damage)),
+        ("notices", json!(notices)),
     ];
     print_record(format, &record)?;
     let count = report.damage.len();

@@ -248,8 +248,8 @@ fn a_directory_with_a_server_is_refused_to_everyone_else() {
 fn a_refused_directory_leaves_no_doubt_that_nothing_happened() {
     let (lake, _) = Lake::served().with_cities();
     let file = lake.file("more.csv", CITIES);
-    let commands: [&[&str]; 3] =
-        [&["dataset", "list"], &["append", "cities", &file], &["seal", "cities"]];
+    let commands: [&[&str]; 4] =
+        [&["dataset", "list"], &["append", "cities", &file], &["seal", "cities"], &["verify"]];
     for args in commands {
         let mut command = crate::support::program(lake.root());
         command.args(args).args(["--data-dir", &lake.dir(), "-o", "json"]);
