@@ -152,6 +152,8 @@ pub(crate) struct Register {
     /// Key columns, in key order
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     pub(crate) key: Vec<String>,
+    #[command(flatten)]
+    pub(crate) condition: Condition,
 }
 
 #[derive(Debug, Args)]
@@ -184,12 +186,14 @@ pub(crate) struct DropDataset {
     /// Show what would be deleted, and delete nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) condition: Condition,
 }
 
 /// A condition on the dataset.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Condition {
-    /// Do it only if the dataset last changed at this index
+    /// Do it only if the dataset last changed at this index; 0: only if there is none
     #[arg(long, value_name = "INDEX")]
     pub(crate) expected_index: Option<u64>,
 }
@@ -242,6 +246,8 @@ pub(crate) struct Tombstone {
 pub(crate) struct Named {
     /// The dataset
     pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) condition: Condition,
 }
 
 #[derive(Debug, Args)]
@@ -251,6 +257,8 @@ pub(crate) struct Expire {
     /// The lowest index that can be read afterwards [default: now]
     #[arg(long, value_name = "INDEX")]
     pub(crate) before: Option<u64>,
+    #[command(flatten)]
+    pub(crate) condition: Condition,
 }
 
 #[derive(Debug, Args)]

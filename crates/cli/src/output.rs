@@ -9,7 +9,9 @@ use std::sync::Arc;
 use alluvium_engine::Error as EngineError;
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{FieldRef, SchemaRef};
-use arrow::json::writer::{EncoderOptions, JsonArray, LineDelimited, WriterBuilder, make_encoder};
+use arrow::json::writer::{
+    EncoderOptions, JsonArray, JsonFormat, LineDelimited, WriterBuilder, make_encoder,
+};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use comfy_table::{CellAlignment, Table, presets};
 use futures::StreamExt;
@@ -147,7 +149,7 @@ pub(crate) async fn print_answer(format: Format, answer: Answer) -> Result<u64, 
     match format {
         Format::Table => print_table(answer).await,
         Format::Json => print_json(answer).await,
-        Format::Jsonl => print_jsonl(answer).await,
+        Format::Jsonl => print_objects::<LineDelimited>(answer).await,
         Format::Csv => print_csv(answer).await,
     }
 }
@@ -185,28 +187,19 @@ async fn print_table(mut answer: Answer) -> Result<u64, Failure> {
     Ok(rows as u64)
 }
 
-async fn print_json(mut answer: Answer) -> Result<u64, Failure> {
+async fn print_json(answer: Answer) -> Result<u64, Failure> {
     let names: Vec<&str> = answer.schema.fields().iter().map(|f| f.name().as_str()).collect();
     let columns = serde_json::to_string(&names).map_err(|error| closed(error.into()))?;
     put(format!("{{\"index\":{},\"columns\":{columns},\"rows\":", answer.index).as_bytes())?;
-    let builder = WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, JsonArray>(Vec::new());
-    let mut rows = 0;
-    while let Some(batch) = answer.batches.next().await {
-        let batch = batch?;
-        rows += batch.num_rows() as u64;
-        writer.write(&batch)?;
-        put(&std::mem::take(writer.get_mut()))?;
-    }
-    writer.finish()?;
-    writer.get_mut().extend(b"}\n");
-    put(writer.get_ref())?;
+    let rows = print_objects::<JsonArray>(answer).await?;
+    put(b"}\n")?;
     Ok(rows)
 }
 
-async fn print_jsonl(mut answer: Answer) -> Result<u64, Failure> {
+/// Prints the rows as JSON objects, in the frame that `F` puts around them.
+async fn print_objects<F: JsonFormat>(mut answer: Answer) -> Result<u64, Failure> {
     let builder = WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, LineDelimited>(Vec::new());
+    let mut writer = builder.build::<_, F>(Vec::new());
     let mut rows = 0;
     while let Some(batch) = answer.batches.next().await {
         let batch = batch?;

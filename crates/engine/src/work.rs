@@ -196,9 +196,13 @@ impl Node {
     /// at most is there and nothing is hidden in it, there is nothing to do, and the report says zero.
     ///
     /// # Errors
-    /// When the dataset does not exist, or a file cannot be made; the inputs then stay as they are.
+    /// When the dataset does not exist, its expected index does not hold (also when there is nothing to do), or a
+    /// file cannot be made; the inputs then stay as they are.
     pub async fn compact(&self, caller: &Caller, name: &str) -> Result<CompactReport, Error> {
-        self.seal(&Caller::named(caller.actor.clone()), name).await?;
+        // The condition is of the whole call, so its first entry has it. It held for a call that was answered.
+        let is_answered = self.recorded(caller).await?.is_some();
+        let expected_index = caller.expected_index.filter(|_| !is_answered);
+        self.seal(&Caller { session: None, expected_index, ..caller.clone() }, name).await?;
         let dataset = self.target(name).await?.record.dataset;
         self.wait_planned(dataset).await?;
         let at = self.raft().read_index().await?;

@@ -8,7 +8,7 @@ use alluvium_server::convert::fields_from;
 use alluvium_types::{Field, Schema, SchemaChange};
 use serde_json::{Value, json};
 
-use super::caller;
+use super::{caller, preview};
 use crate::args::{Condition, Dataset, DropDataset, Evolve, Register};
 use crate::backend::Backend;
 use crate::config::Settings;
@@ -42,7 +42,7 @@ async fn register(
         Some(path) => alluvium_ingest::infer_schema(&Source::at(path), &arguments.key)?,
         None => typed_schema(&arguments.column, &arguments.key)?,
     };
-    let caller = caller(settings, Condition::default());
+    let caller = caller(settings, arguments.condition);
     let answer = backend.register(&caller, &arguments.name, &schema).await?;
     let record = vec![
         ("name", json!(arguments.name)),
@@ -201,6 +201,7 @@ async fn drop_dataset(
     settings: &Settings,
 ) -> Result<(), Failure> {
     let found = backend.dataset(&arguments.name, None).await?;
+    preview::check_condition(arguments.condition, &found)?;
     if arguments.dry_run {
         return print_dataset(settings.output, &found);
     }

@@ -3,18 +3,19 @@
 use serde_json::json;
 
 use super::caller;
-use crate::args::{Condition, Expire};
+use crate::args::{Expire, Named};
 use crate::backend::Backend;
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::output::print_record;
 
 pub(super) async fn seal(
-    name: &str,
+    arguments: &Named,
     backend: &Backend,
     settings: &Settings,
 ) -> Result<(), Failure> {
-    let report = backend.seal(&caller(settings, Condition::default()), name).await?;
+    let caller = caller(settings, arguments.condition);
+    let report = backend.seal(&caller, &arguments.name).await?;
     let record = vec![
         ("index", json!(report.index)),
         ("files", json!(report.files)),
@@ -24,11 +25,12 @@ pub(super) async fn seal(
 }
 
 pub(super) async fn compact(
-    name: &str,
+    arguments: &Named,
     backend: &Backend,
     settings: &Settings,
 ) -> Result<(), Failure> {
-    let report = backend.compact(&caller(settings, Condition::default()), name).await?;
+    let caller = caller(settings, arguments.condition);
+    let report = backend.compact(&caller, &arguments.name).await?;
     let record = vec![
         ("index", json!(report.index)),
         ("files_in", json!(report.files_in)),
@@ -47,7 +49,7 @@ pub(super) async fn expire(
     backend: &Backend,
     settings: &Settings,
 ) -> Result<(), Failure> {
-    let caller = caller(settings, Condition::default());
+    let caller = caller(settings, arguments.condition);
     let written = backend.expire(&caller, &arguments.name, arguments.before).await?;
     let record = vec![("index", json!(written.index)), ("versions_pruned", json!(written.count))];
     print_record(settings.output, &record)

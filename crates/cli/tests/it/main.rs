@@ -2,6 +2,7 @@
 //! code out, on a directory of its own or through a server.
 
 mod commands;
+mod conditions;
 mod failures;
 mod formats;
 mod rows;
