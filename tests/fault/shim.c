@@ -7,7 +7,8 @@
  *   sync-error:K   the K-th sync (from zero) fails with EIO, later ones "succeed": what Linux does; the path
  *                  is said on standard output at that moment, as `failed PATH`
  *   full           while the file ALLUVIUM_FAULT_CONTROL exists, calls that need space fail with ENOSPC and
- *                  statvfs finds none; a write into space that a file has already is no such call
+ *                  statvfs finds none, after as many such calls as the file says; a write into space that a
+ *                  file has already is no such call
  *   read-only      calls that change files fail with EROFS, as on a file system that is mounted so
  */
 #define _GNU_SOURCE
@@ -27,7 +28,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static atomic_long calls, syncs;
+static atomic_long calls, syncs, taken;
 static const char *dir, *control;
 static size_t dir_length;
 static long kill_at = -1, fail_sync = -1;
@@ -89,8 +90,18 @@ static void after(long number) {
     if (number >= 0 && kill_at == 2 * number + 1) die();
 }
 
-static int is_full(int is_watched) {
-    return full && is_watched && control && !access(control, F_OK);
+/* Whether there is no space: of what the control file leaves, a call that takes some has one less. */
+static int is_full(int is_watched, int takes) {
+    if (!full || !is_watched || !control) return 0;
+    FILE *file = fopen(control, "r");
+    if (!file) {
+        atomic_store(&taken, 0);
+        return 0;
+    }
+    long left = 0;
+    if (fscanf(file, "%ld", &left) != 1) left = 0;
+    fclose(file);
+    return (takes ? atomic_fetch_add(&taken, 1) : atomic_load(&taken)) >= left;
 }
 
 /* Whether a watched call is refused, and with which error. */
@@ -99,7 +110,7 @@ static int refused(int is_watched, int needs_space) {
         errno = EROFS;
         return 1;
     }
-    if (!needs_space || !is_full(is_watched)) return 0;
+    if (!needs_space || !is_full(is_watched, 1)) return 0;
     errno = ENOSPC;
     return 1;
 }
@@ -210,7 +221,7 @@ OPEN(openat64, (int at, const char *path, int flags, ...), at, path, flags, mode
 #define STATVFS(name)                                                          \
     int name(const char *path, struct name *status) {                          \
         int result = REAL_STATVFS(name)(path, status);                         \
-        if (!result && is_full(watched_path(path))) status->f_bavail = 0;      \
+        if (!result && is_full(watched_path(path), 0)) status->f_bavail = 0;      \
         return result;                                                         \
     }
 #define REAL_STATVFS(name) ((int (*)(const char *, struct name *))dlsym(RTLD_NEXT, #name))

@@ -1,5 +1,6 @@
 //! What can go wrong with a call on a node, and what the caller can do about it.
 
+use std::io;
 use std::path::PathBuf;
 
 use alluvium_state_machine::{StoreError, ViewError};
@@ -208,7 +209,7 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The directory cannot be read or written.
     #[error("data directory {path} cannot be used")]
@@ -217,7 +218,7 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -255,6 +256,7 @@ impl Error {
             | Self::Unmeasured { .. }
             | Self::ScratchUnusable { .. } => ErrorKind::Unavailable,
             Self::DiskFull { .. } => ErrorKind::StorageFull,
+            Self::DirectoryUnusable { source, .. } if is_full(source) => ErrorKind::StorageFull,
             Self::TaskFailed { .. } => ErrorKind::Internal,
             Self::DirectoryLocked { .. } => ErrorKind::Unavailable,
             Self::ForeignDirectory { .. }
@@ -340,6 +342,7 @@ fn wal_kind(error: &alluvium_wal::Error) -> ErrorKind {
     use alluvium_wal::Error as Wal;
     match error {
         Wal::Full { .. } => ErrorKind::StorageFull,
+        Wal::Io { source, .. } if is_full(source) => ErrorKind::StorageFull,
         Wal::Busy | Wal::Closed | Wal::Poisoned { .. } | Wal::Io { .. } => ErrorKind::Unavailable,
         Wal::Foreign { .. } | Wal::NewerFormat { .. } => ErrorKind::InvalidArgument,
         Wal::TooLarge { .. } => ErrorKind::ResourceExhausted,
@@ -360,8 +363,24 @@ fn store_kind(error: &StoreError) -> ErrorKind {
         StoreError::Open { .. }
         | StoreError::Commit { .. }
         | StoreError::Flush { .. }
-        | StoreError::File { .. } => ErrorKind::Unavailable,
+        | StoreError::File { .. } => match has_full_cause(error) {
+            true => ErrorKind::StorageFull,
+            false => ErrorKind::Unavailable,
+        },
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Says whether a disk without space is among the causes of an error.
+fn has_full_cause(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let system = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<io::Error>().is_some_and(is_full)
+    };
+    { causes }.any(system)
 }
 
 fn storage_kind(error: &alluvium_storage::Error) -> ErrorKind {

@@ -164,8 +164,7 @@ impl Generation {
         batch.put(layout::META_STATE, record);
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        let failed =
-            |source| StoreError::Commit { path: self.dir.clone(), source: Box::new(source) };
+        let failed = |error| StoreError::Commit { path: self.dir.clone(), source: cause(error) };
         self.db.write_opt(batch, &options).map_err(failed)
     }
 
@@ -173,8 +172,7 @@ impl Generation {
     pub(crate) fn flush(&self) -> Result<Option<AppliedEntry>, StoreError> {
         // Read before: an entry that is committed meanwhile may or may not be covered.
         let applied = self.state().raft.applied;
-        let failed =
-            |source| StoreError::Flush { path: self.dir.clone(), source: Box::new(source) };
+        let failed = |error| StoreError::Flush { path: self.dir.clone(), source: cause(error) };
         self.db.flush().map_err(failed)?;
         Ok(applied)
     }
@@ -424,6 +422,16 @@ fn open_error(dir: &Path, mode: Mode<'_>, error: rocksdb::Error) -> StoreError {
             || error.as_ref().contains(FILE_GONE));
     match damaged {
         true => StoreError::Corrupt { path, source: Box::new(error) },
-        false => StoreError::Open { path, source: Box::new(error) },
+        false => StoreError::Open { path, source: cause(error) },
     }
+}
+
+/// Returns an error of RocksDB as a cause; one of a full disk as that, which RocksDB says in words only.
+fn cause(error: rocksdb::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    let kind = match error.as_ref() {
+        text if text.contains("No space left on device") => std::io::ErrorKind::StorageFull,
+        text if text.contains("Disk quota exceeded") => std::io::ErrorKind::QuotaExceeded,
+        _ => return Box::new(error),
+    };
+    Box::new(std::io::Error::new(kind, error))
 }

@@ -73,7 +73,7 @@ pub fn count_file(dir: &Path) -> PathBuf {
     beside(dir, "count")
 }
 
-/// Returns the file that switches [`Fault::Full`] on.
+/// Returns the file that switches [`Fault::Full`] on. A number in it is how many calls still find space.
 #[must_use]
 pub fn control_file(dir: &Path) -> PathBuf {
     beside(dir, "full")

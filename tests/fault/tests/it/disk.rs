@@ -63,6 +63,68 @@ fn museum_m20_a_full_disk_refuses_writes_and_the_same_process_goes_on_when_there
 }
 
 #[test]
+fn opening_on_a_full_disk_is_told_as_that_and_the_same_process_opens_when_there_is_space() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let dir = root.path().join("node");
+    let name = "disk::opening_on_a_full_disk_is_told_as_that_and_the_same_process_opens_when_there_is_space";
+    if !inside::is_inner() {
+        let ended = run_worker(WORKER, &dir, (7, OPERATIONS), None).expect("it starts");
+        assert_eq!((ended.errors, ended.acknowledged), (vec![], OPERATIONS));
+    }
+    inside::run(name, &dir, (&Fault::Full, &dir), async |dir| {
+        let mut there = Vec::new();
+        let mut new = Vec::new();
+        for left in OPENED_WITH_SPACE_FOR {
+            there.push(open_on_full_disk(&dir, &dir, left).await);
+            let fresh = dir.with_file_name(format!("node-{left}"));
+            new.push(open_on_full_disk(&fresh, &dir, left).await);
+            let node = open(&dir).await.expect("there is space again");
+            let found = visible(&node).await.expect("reads");
+            assert_eq!(
+                found,
+                sorted(&Model::after(&operations(7, OPERATIONS), OPERATIONS)),
+                "{left}"
+            );
+            node.shutdown().await.expect("stops");
+        }
+        // A directory that is there needs less than a new one, but both meet a full disk at several places.
+        let refused = |found: &[bool]| found.iter().filter(|refused| **refused).count();
+        assert!(refused(&there) >= 4 && refused(&new) >= 8, "{there:?}, {new:?}");
+    });
+}
+
+/// How many calls of an opening that need space still find it.
+const OPENED_WITH_SPACE_FOR: [u32; 16] = [0, 1, 2, 3, 4, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 70];
+
+/// Opens a directory while there is little space, and again when there is enough; says whether it was refused.
+async fn open_on_full_disk(dir: &Path, watched: &Path, left: u32) -> bool {
+    let control = shim::control_file(watched);
+    let prepared = control.with_file_name("left");
+    let mut file = std::fs::File::create(&prepared).expect("it is not watched");
+    std::io::Write::write_all(&mut file, left.to_string().as_bytes()).expect("nor full");
+    rename(&prepared, &control);
+    let opened = open(dir).await;
+    let refused = opened.as_ref().err().map(|error| (error.kind(), format!("{error:?}")));
+    if let Ok(node) = opened {
+        // What it has to write to end may find no space: then the next opening has more to do.
+        drop(node.shutdown().await);
+    }
+    std::fs::remove_file(&control).expect("there is space again");
+    if let Some((kind, text)) = &refused {
+        assert_eq!(*kind, ErrorKind::StorageFull, "space for {left}: {text}");
+    }
+    let node = open(dir).await.unwrap_or_else(|error| panic!("after {left}: {error:?}"));
+    register(&node).await.expect("the same process goes on");
+    node.shutdown().await.expect("stops");
+    refused.is_some()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a switch of the test need not be durable")]
+fn rename(from: &Path, to: &Path) {
+    std::fs::rename(from, to).expect("the disk fills up");
+}
+
+#[test]
 fn a_directory_on_a_read_only_disk_is_refused_by_its_path_and_left_as_it_is() {
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("node");
