@@ -1,6 +1,5 @@
 //! Bytes are a function of rows and recipe: in one process, in two, and in the next release.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -108,33 +107,59 @@ fn what_lies_under_a_null_leaves_no_trace() {
     assert_eq!(file(|_| 0), file(|row| row * 1_000_003));
 }
 
-const CHILD_PATH: &str = "ALLUVIUM_PARQUET_CHILD";
+const CHILD_THREADS: &str = "ALLUVIUM_PARQUET_CHILD_THREADS";
+const CHILD_MARK: &str = "wrote ";
+
+/// Returns the hash of the file with these rows, cut into batches in a way that depends on `cut`.
+fn hash_of(seed: u64, recipe: &Recipe, cut: u64) -> String {
+    let batch = random(seed, 20_000);
+    format!("{:032x}", xxh3_128(&write(&disguised(cut, &batch), &batch, recipe).bytes))
+}
 
 #[test]
 fn two_processes_with_other_thread_counts_write_the_same_bytes() {
-    let write_one = || {
-        let batch = random(77, 20_000);
-        write(&disguised(u64::from(std::process::id()), &batch), &batch, &Recipe::standard()).bytes
-    };
-    if let Some(path) = std::env::var_os(CHILD_PATH) {
-        alluvium_stdx::durable::write(&PathBuf::from(path), &write_one()).expect("write");
-        return;
+    if let Ok(threads) = std::env::var(CHILD_THREADS) {
+        return write_on_threads(threads.parse().expect("a number"));
     }
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let hash_of_child = |threads: &str| {
-        let path = dir.path().join(threads);
-        let test = "determinism::two_processes_with_other_thread_counts_write_the_same_bytes";
-        let status = Command::new(std::env::current_exe().expect("own path"))
-            .args(["--exact", test])
-            .env(CHILD_PATH, &path)
-            .envs([("RAYON_NUM_THREADS", threads), ("TOKIO_WORKER_THREADS", threads)])
-            .output()
-            .expect("child");
-        assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stdout));
-        xxh3_128(&std::fs::read(path).expect("the child's file"))
-    };
-    let expected = xxh3_128(&write_one());
-    assert_eq!([hash_of_child("1"), hash_of_child("7")], [expected, expected]);
+    let expected = hash_of(77, &Recipe::standard(), 0);
+    for threads in ["1", "7"] {
+        let hashes = hashes_of_child(threads);
+        assert_eq!(hashes.len().to_string(), threads, "a file from each thread");
+        assert!(hashes.iter().all(|hash| *hash == expected), "{hashes:?} and {expected}");
+    }
+    // The comparison can fail: other rows, and one step of the codec's level, are other files.
+    let other_level = Recipe { codec: Codec::Zstd { level: 5 }, ..Recipe::standard() };
+    assert_ne!(other_level, Recipe::standard());
+    assert_ne!(hash_of(78, &Recipe::standard(), 0), expected);
+    assert_ne!(hash_of(77, &other_level, 0), expected);
+}
+
+/// Writes the same file on each of so many threads at once, from batches that are cut otherwise on each.
+fn write_on_threads(threads: u64) {
+    let process = u64::from(std::process::id());
+    let write = move |thread| hash_of(77, &Recipe::standard(), process * 31 + thread);
+    let spawned: Vec<_> = (0..threads)
+        .map(|thread| {
+            alluvium_stdx::spawn::thread("write", move || write(thread)).expect("a thread")
+        })
+        .collect();
+    for thread in spawned {
+        // The parent reads this; the test harness lets it pass because of --nocapture.
+        let line = format!("\n{CHILD_MARK}{}\n", thread.join().expect("no panic"));
+        std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).expect("written");
+    }
+}
+
+fn hashes_of_child(threads: &str) -> Vec<String> {
+    let test = "determinism::two_processes_with_other_thread_counts_write_the_same_bytes";
+    let output = Command::new(std::env::current_exe().expect("own path"))
+        .args(["--exact", test, "--nocapture"])
+        .envs([CHILD_THREADS, "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS"].map(|v| (v, threads)))
+        .output()
+        .expect("child");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    text.lines().filter_map(|line| line.strip_prefix(CHILD_MARK)).map(str::to_owned).collect()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod bad_input;
 mod directory;
 mod evolve;
+mod identical;
 mod load;
 mod museum;
 mod port;
