@@ -90,7 +90,10 @@ struct Current {
 /// # Errors
 /// When the directory or the watermark cannot be read at all, or the watermark is someone else's.
 pub fn inspect(storage: Arc<dyn Storage>, owner: Owner) -> Result<Inspection, Error> {
-    let names = storage.list().map_err(|source| Error::io(IoOperation::List, ".", source))?;
+    let failed = |source| Error::io(IoOperation::List, ".", source);
+    // Recovery opens segments to write; over an overlay that needs no permission to.
+    let storage: Arc<dyn Storage> = Arc::new(Overlay::new(storage).map_err(failed)?);
+    let names = storage.list().map_err(failed)?;
     let mut segments = Vec::new();
     let mut watermark = None;
     for name in names {

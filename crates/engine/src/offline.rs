@@ -4,7 +4,6 @@
 //! snapshot and the log in a temporary directory, with the code that a node does both with. It must not repair, or
 //! stop at the first damage. Invariant: a failure to look is an error, damage that was seen is in the report.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use alluvium_materialize::{Damage, FileContext, LogError, LogSource};
@@ -206,17 +205,14 @@ impl Look {
     /// Names what is wrong with the metadata; a failure to look ends the verification.
     fn found_in_state(&mut self, what: &str, fault: Fault) -> Result<(), Error> {
         let error = fault_error(fault);
-        match error.kind() {
-            ErrorKind::Corrupt => {
-                let text = format!("{what}: {}", error_chain(&error));
-                let known: BTreeSet<&String> = self.report.damage.iter().collect();
-                if !known.contains(&text) {
-                    self.report.damage.push(text);
-                }
-                Ok(())
-            }
-            _ => Err(error),
+        if error.kind() != ErrorKind::Corrupt {
+            return Err(error);
         }
+        let text = format!("{what}: {}", error_chain(&error));
+        if !self.report.damage.contains(&text) {
+            self.report.damage.push(text);
+        }
+        Ok(())
     }
 }
 
@@ -228,14 +224,17 @@ struct Rows {
 impl LogSource for Rows {
     fn entry(&self, index: LogIndex) -> Result<Entry, LogError> {
         let Some(log) = &self.log else { return Err(LogError::Purged { index }) };
-        log.entry(index).map_err(|error| match error {
-            alluvium_raft::Error::NotInLog { index } => LogError::Purged { index },
-            error => LogError::Read { index, source: Box::new(error) },
+        log.entry(index).map_err(|error| {
+            if let alluvium_raft::Error::NotInLog { index } = error {
+                return LogError::Purged { index };
+            }
+            LogError::Read { index, source: Box::new(error) }
         })
     }
 }
 
 /// The failure of a look at log, state or snapshots, as callers know it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others are of no single file")]
 pub(crate) fn fault_error(fault: Fault) -> Error {
     match fault {
         Fault::Log(error) => Error::Wal(error),

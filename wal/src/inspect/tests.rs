@@ -4,6 +4,7 @@ use super::*;
 use crate::recovery::Notice;
 use crate::recovery::tests::{Built, append, build};
 use crate::sim::SimDisk;
+use crate::storage::Access;
 
 fn findings(disk: &SimDisk) -> Vec<Finding> {
     let inspection = inspect(Arc::new(disk.clone()), Built::OWNER).expect("readable");
@@ -92,6 +93,62 @@ fn a_torn_log_opens_in_memory_as_it_would_on_the_disk_and_stays_as_it_was() {
     assert!(before == contents(), "a log that was opened in memory was changed");
     let (_, recovery) = built.open().expect("opens");
     assert_eq!(recovery.notices.len(), 1, "the disk still has the torn write");
+}
+
+/// A disk that may be read alone.
+#[derive(Debug)]
+struct ReadOnly(SimDisk);
+
+impl ReadOnly {
+    fn refused<T>() -> std::io::Result<T> {
+        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
+impl Storage for ReadOnly {
+    fn lock(&self) -> std::io::Result<Box<dyn Send + Sync>> {
+        Self::refused()
+    }
+
+    fn list(&self) -> std::io::Result<Vec<String>> {
+        self.0.list()
+    }
+
+    fn create(&self, _name: &str, _access: Access) -> std::io::Result<Arc<dyn StorageFile>> {
+        Self::refused()
+    }
+
+    fn open(&self, name: &str, access: Access) -> std::io::Result<Arc<dyn StorageFile>> {
+        match access {
+            Access::Read => self.0.open(name, access),
+            Access::Write | Access::WriteThrough => Self::refused(),
+        }
+    }
+
+    fn rename(&self, _from: &str, _to: &str) -> std::io::Result<()> {
+        Self::refused()
+    }
+
+    fn remove(&self, _name: &str) -> std::io::Result<()> {
+        Self::refused()
+    }
+
+    fn sync_dir(&self) -> std::io::Result<()> {
+        Self::refused()
+    }
+}
+
+#[test]
+fn a_log_that_may_be_read_alone_is_inspected_and_opened_in_memory() {
+    let built = build(&[vec![append(1)], vec![append(2)]]);
+    built.disk.kill();
+    let disk = || Arc::new(ReadOnly(built.disk.clone()));
+    let inspection = inspect(disk(), Built::OWNER).expect("readable");
+    let found: Vec<_> = inspection.map(|finding| finding.expect("readable")).collect();
+    assert_eq!((found.len() > 3, damage(&found)), (true, vec![]));
+    let (wal, _) = open_in_memory(disk(), Built::options()).expect("opens");
+    let records = wal.read(crate::ids::StreamId(1), 0..u64::MAX).expect("reads");
+    assert_eq!(records.len(), 2);
 }
 
 #[test]

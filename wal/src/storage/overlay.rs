@@ -149,12 +149,13 @@ impl StorageFile for OverlayFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let written = self.written();
         let end = sum(offset, u64_of(buffer.len()));
-        if written.len < end {
+        if self.len()? < end {
             return Err(ErrorKind::UnexpectedEof.into());
         }
+        // Without the lock: several threads may read at once.
         self.read_below(offset, buffer)?;
+        let written = self.written();
         let first = gap(offset, offset.checked_rem(PAGE_BYTES).expect("a page has bytes"));
         for (&start, page) in written.pages.range(first..end.max(first)) {
             let (from, to) = (start.max(offset), sum(start, PAGE_BYTES).min(end));

@@ -9,7 +9,7 @@ use alluvium_fault::{Fault, run_worker};
 use alluvium_types::{ErrorKind, LogIndex};
 
 use crate::corruption::{copy_dir, files_below, records_of, write};
-use crate::inside::runtime;
+use crate::inside::{self, runtime};
 use crate::kill::calls_of;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_alluvium-fault-worker");
@@ -36,9 +36,10 @@ fn contents(dir: &Path) -> Contents {
 }
 
 /// Verifies a directory and checks that nothing in it changed.
-fn look(dir: &Path) -> Result<VerifyReport, Error> {
+#[track_caller]
+fn look(dir: &Path) -> VerifyReport {
     let before = contents(dir);
-    let report = runtime().block_on(verify_directory(&Config::single(dir)));
+    let report = runtime().block_on(verify_directory(&Config::single(dir))).expect("it looks");
     let after = contents(dir);
     let changed = before.iter().zip(&after).find(|(before, after)| before != after);
     let changed = changed.map(|(before, after)| (before.0.clone(), after.0.clone()));
@@ -49,7 +50,7 @@ fn look(dir: &Path) -> Result<VerifyReport, Error> {
 /// As [`look`], where it must find nothing wrong.
 #[track_caller]
 pub(crate) fn look_whole(dir: &Path) -> VerifyReport {
-    let report = look(dir).expect("it looks");
+    let report = look(dir);
     assert_eq!(report.damage, Vec::<String>::new());
     assert_eq!(report.digest_kept, report.digest_recomputed);
     report
@@ -115,6 +116,22 @@ fn a_whole_directory_is_verified_and_not_a_byte_of_it_changes() {
 }
 
 #[test]
+fn a_directory_on_a_read_only_disk_is_verified_all_the_same() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let dir = root.path().join("node");
+    let name = "offline::a_directory_on_a_read_only_disk_is_verified_all_the_same";
+    if !inside::is_inner() {
+        whole(root.path());
+    }
+    inside::run(name, &dir, (&Fault::ReadOnly, &dir), async |dir| {
+        // Every call that would change the directory fails, and so does opening a file to write.
+        let report = verify_directory(&Config::single(&dir)).await.expect("it looks");
+        assert_eq!(report.damage, Vec::<String>::new());
+        assert!(report.files > 0, "{report:?}");
+    });
+}
+
+#[test]
 fn entries_that_a_killed_process_did_not_apply_are_verified_too() {
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("node");
@@ -162,7 +179,7 @@ fn every_damaged_part_is_named_in_one_report() {
     copy_dir(&dir, &copy);
 
     let file = files(&copy, |name| name.ends_with(".parquet")).remove(0);
-    flip(&file, std::fs::metadata(&file).expect("there").len() as usize / 2);
+    flip(&file, std::fs::read(&file).expect("reads").len() / 2);
     damaged.push(file.file_name().expect("a name").to_string_lossy().into_owned());
     check_named(&copy, &damaged);
 
@@ -192,7 +209,7 @@ fn every_damaged_part_is_named_in_one_report() {
 /// Verifies a directory that is damaged, and returns the report, in which every one of these words is said.
 #[track_caller]
 fn check_named(dir: &Path, words: &[String]) -> VerifyReport {
-    let report = look(dir).expect("it looks");
+    let report = look(dir);
     for word in words {
         let named = report.damage.iter().any(|damage| damage.contains(word));
         assert!(named, "{word} is not named in {:#?}", report.damage);
@@ -225,7 +242,7 @@ fn a_damaged_snapshot_is_named_and_the_state_is_made_of_another() {
     for snapshot in &snapshots {
         let length = std::fs::metadata(snapshot).expect("there").len();
         flip(snapshot, usize::try_from(length / 2).expect("small"));
-        let found = look(&dir).expect("it looks");
+        let found = look(&dir);
         let [damage] = &found.damage[..] else { panic!("{:#?}", found.damage) };
         assert!(damage.starts_with(&format!("snapshot {}: ", snapshot.display())), "{damage}");
         assert_eq!((found.index, found.digest_kept), (report.index, report.digest_kept.clone()));
@@ -237,7 +254,7 @@ fn a_damaged_snapshot_is_named_and_the_state_is_made_of_another() {
     for snapshot in &snapshots {
         flip(snapshot, 100);
     }
-    let found = look(&dir).expect("it looks");
+    let found = look(&dir);
     assert_eq!(found.damage.len(), snapshots.len() + 1, "{:#?}", found.damage);
     let last = found.damage.last().expect("counted");
     assert!(last.contains("and no snapshot bridges them"), "{last}");
@@ -247,7 +264,6 @@ fn a_damaged_snapshot_is_named_and_the_state_is_made_of_another() {
 fn a_directory_that_a_process_has_open_is_refused_and_so_is_what_is_none() {
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = whole(root.path());
-    let verify = |dir: &Path| runtime().block_on(verify_directory(&Config::single(dir)));
     runtime().block_on(async {
         let node = open(&dir).await.expect("it opens");
         let refused = verify_directory(&Config::single(&dir)).await.expect_err("in use");
@@ -260,7 +276,8 @@ fn a_directory_that_a_process_has_open_is_refused_and_so_is_what_is_none() {
         if is_made {
             std::fs::create_dir(&path).expect("creates");
         }
-        let refused = verify(&path).expect_err("not a data directory");
+        let refused = runtime().block_on(verify_directory(&Config::single(&path)));
+        let refused = refused.expect_err("not a data directory");
         assert_eq!(refused.kind(), ErrorKind::InvalidArgument, "{refused}");
         assert_eq!(path.exists(), is_made, "nothing is made");
     }
@@ -272,7 +289,7 @@ fn a_log_that_is_gone_is_named() {
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = whole(root.path());
     std::fs::remove_dir_all(dir.join("wal")).expect("removes");
-    let report = look(&dir).expect("it looks");
+    let report = look(&dir);
     assert!(
         report.damage.iter().any(|damage| damage.contains("is missing or empty")),
         "{report:?}"
