@@ -32,6 +32,11 @@ pub struct Position {
 }
 
 impl Lsn {
+    /// Returns the position before, or zero.
+    pub(crate) fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
     /// Returns the position after this one.
     #[must_use]
     pub fn next(self) -> Self {

@@ -21,9 +21,9 @@ use crate::number::{gap, sum};
 use crate::operation::Options;
 use crate::reader::Reader;
 use crate::record::Header;
-use crate::recovery::Recovery;
 use crate::recovery::scan::Cursor;
 use crate::recovery::survey::{self, Surveyed};
+use crate::recovery::{Recovery, chain_before};
 use crate::segment::{self, FileKind, SegmentHeader, segment_name};
 use crate::shared::OpenSegment;
 use crate::storage::overlay::Overlay;
@@ -192,10 +192,6 @@ impl Iterator for Inspection {
         let seq = self.segments.pop_front()?;
         Some(self.begin_segment(seq))
     }
-}
-
-fn chain_before(header: &SegmentHeader) -> ChainEnd {
-    ChainEnd { lsn: Lsn(header.first_lsn.0.saturating_sub(1)), hash: header.prev_hash }
 }
 
 /// Opens the log in `storage`, which nobody may have open for writing, as [`Wal::open`] would, and

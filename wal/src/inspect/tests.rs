@@ -153,11 +153,9 @@ fn a_log_that_may_be_read_alone_is_inspected_and_opened_in_memory() {
 
 #[test]
 fn a_scrub_asks_for_each_byte_that_it_reads_and_stops_when_it_is_told_to() {
-    let built = Built { disk: SimDisk::new(1), places: Vec::new() };
     let mut options = Built::options();
     options.segment_bytes = 4 * limits::MIB;
-    let storage = Arc::new(built.disk.clone());
-    let (mut wal, _) = Wal::open(storage, options).expect("opens");
+    let (mut wal, _) = Wal::open(Arc::new(SimDisk::new(1)), options).expect("opens");
     let payload = Bytes::from(vec![7; 700_000]);
     for index in 1..=12 {
         let (stream, payload) = (crate::ids::StreamId(1), payload.clone());

@@ -10,6 +10,8 @@ use std::fmt;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use alluvium_stdx::spawn;
+
 use crate::batch::ChainEnd;
 use crate::error::{Error, IoOperation, Reason};
 use crate::ids::{Lsn, SegmentSeq};
@@ -32,7 +34,7 @@ pub(crate) mod survey;
 
 use judge::{Remains, Verdict};
 use replay::Replay;
-use scan::Cursor;
+use scan::{Cursor, Sealed};
 use survey::{Survey, Surveyed};
 
 /// What opening a log found.
@@ -112,7 +114,8 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: Options) -> Result<Opened
     }
     let watermark = survey.watermark.expect("a log with segments has a watermark");
     let mut replay = Replay::new(watermark);
-    let (mut cursor, verdict, remains) = replay_all(&survey, &options, &mut replay)?;
+    let (mut cursor, verdict, remains) =
+        replay_all(&survey, &options, storage.read_workers(), &mut replay)?;
     let mut notices = std::mem::take(&mut survey.notices);
     let report_torn = verdict == Verdict::Torn;
     if report_torn {
@@ -193,16 +196,22 @@ fn make(storage: &dyn Storage, options: &Options, survey: &Survey) -> Result<(),
 fn replay_all(
     survey: &Survey,
     options: &Options,
+    workers: usize,
     replay: &mut Replay,
 ) -> Result<(Cursor, Verdict, Remains), Error> {
     let first = survey.run.first().expect("a log has a segment").header;
-    let mut chain =
-        ChainEnd { lsn: Lsn(first.first_lsn.0.saturating_sub(1)), hash: first.prev_hash };
+    let mut chain = chain_before(&first);
     replay.agrees_with_watermark(chain).map_err(|reason| damaged(first, 0, chain, reason))?;
-    let sealed = survey.run.iter().zip(survey.run.iter().skip(1));
-    for (segment, next) in sealed {
-        let mut cursor = cursor_of(segment, options, chain);
-        chain = replay_sealed(&mut cursor, &next.header, replay)?;
+    let sealed: Vec<_> = survey.run.iter().zip(survey.run.iter().skip(1)).collect();
+    // Each is checked on its own, side by side; what they mean is decided in their order.
+    for window in sealed.chunks(workers.max(1)) {
+        let read = spawn::side_by_side("wal-scan", workers, window.to_vec(), |(segment, next)| {
+            let before = chain_before(&segment.header);
+            Sealed::read(cursor_of(segment, options, before), next.header.first_lsn)
+        });
+        for (sealed, (_, next)) in read.into_iter().zip(window) {
+            chain = replay_sealed(sealed, &next.header, replay)?;
+        }
     }
     let last = survey.run.last().expect("a log has a segment");
     let mut cursor = cursor_of(last, options, chain);
@@ -226,6 +235,11 @@ fn replay_all(
     Ok((cursor, verdict, remains))
 }
 
+/// Returns where the chain is at the start of a segment, as its header says.
+pub(crate) fn chain_before(header: &SegmentHeader) -> ChainEnd {
+    ChainEnd { lsn: header.first_lsn.previous(), hash: header.prev_hash }
+}
+
 fn cursor_of(segment: &Surveyed, options: &Options, chain: ChainEnd) -> Cursor {
     let mut cursor = Cursor::new(Arc::clone(&segment.file), segment.header, chain);
     cursor.verify_chain = !options.has(Planted::SkipChain);
@@ -243,14 +257,25 @@ fn read_failed(cursor: &Cursor, source: std::io::Error) -> Error {
 /// Replays a segment that has a successor: all of it was synced before the successor's header was
 /// written.
 fn replay_sealed(
-    cursor: &mut Cursor,
+    sealed: Sealed,
     next: &SegmentHeader,
     replay: &mut Replay,
 ) -> Result<ChainEnd, Error> {
-    while cursor.next_lsn() < next.first_lsn {
-        if let Err(reason) = step(cursor, replay)? {
+    let Sealed { records, cursor, fault } = sealed;
+    for record in &records {
+        let scanned = record.scanned();
+        let before =
+            ChainEnd { lsn: scanned.header.lsn.previous(), hash: scanned.header.prev_hash };
+        replay
+            .apply(cursor.segment.seq, &scanned)
+            .map_err(|reason| damaged(cursor.segment, scanned.offset, before, reason))?;
+    }
+    match fault {
+        Some(Ok(reason)) => {
             return Err(damaged(cursor.segment, cursor.offset, cursor.chain, reason));
         }
+        Some(Err(source)) => return Err(read_failed(&cursor, source)),
+        None => {}
     }
     let linked = cursor.next_lsn() == next.first_lsn && cursor.chain.hash == next.prev_hash;
     if cursor.verify_chain && !linked {

@@ -106,8 +106,7 @@ impl Replay {
 
 fn draft_of(scanned: &Scanned<'_>) -> Draft {
     let header = &scanned.header;
-    // An entry's payload stays on disk: copying all of a log at each start would cost more than
-    // reading it.
+    // As in `Kept`: an entry's payload stays on disk.
     let payload = match header.kind {
         Kind::Slot | Kind::Base => Bytes::copy_from_slice(scanned.payload),
         Kind::Entry | Kind::Truncate | Kind::Purge | Kind::Checkpoint => Bytes::new(),

@@ -6,12 +6,14 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::batch::ChainEnd;
 use crate::error::Reason;
 use crate::ids::Lsn;
 use crate::limits;
 use crate::number::{gap, sum, u64_of, usize_of};
-use crate::record::{Defect, HEADER_LEN, Header, RECORD_MAGIC, chain_hash, padding_bytes};
+use crate::record::{Defect, HEADER_LEN, Header, Kind, RECORD_MAGIC, chain_hash, padding_bytes};
 use crate::segment::SegmentHeader;
 use crate::storage::StorageFile;
 
@@ -53,6 +55,62 @@ pub(crate) struct Scanned<'a> {
     pub(crate) offset: u64,
     pub(crate) payload: &'a [u8],
     pub(crate) end: ChainEnd,
+}
+
+/// A record without the payload, unless it is one that replaying needs.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    header: Header,
+    offset: u64,
+    end: ChainEnd,
+    payload: Bytes,
+}
+
+impl Kept {
+    fn of(scanned: &Scanned<'_>) -> Self {
+        let Scanned { header, offset, payload, end } = *scanned;
+        // An entry's payload stays on disk: copying all of a log at each start would cost more than
+        // reading it.
+        let payload = match header.kind {
+            Kind::Slot | Kind::Base => Bytes::copy_from_slice(payload),
+            Kind::Entry | Kind::Truncate | Kind::Purge | Kind::Checkpoint => Bytes::new(),
+        };
+        Self { header, offset, end, payload }
+    }
+
+    pub(crate) fn scanned(&self) -> Scanned<'_> {
+        let Self { header, offset, end, ref payload } = *self;
+        Scanned { header, offset, payload, end }
+    }
+}
+
+/// The records of a segment that has a successor, read on their own, from what its header says of
+/// the chain before it.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) records: Vec<Kept>,
+    /// Behind the last record.
+    pub(crate) cursor: Cursor,
+    /// Why there are no more records, though the successor's header says that there are.
+    pub(crate) fault: Option<io::Result<Reason>>,
+}
+
+impl Sealed {
+    /// Reads up to the record that the next segment begins with.
+    pub(crate) fn read(mut cursor: Cursor, next: Lsn) -> Self {
+        let mut records = Vec::new();
+        let fault = loop {
+            if next <= cursor.next_lsn() {
+                break None;
+            }
+            match cursor.next() {
+                Ok(Ok(scanned)) => records.push(Kept::of(&scanned)),
+                Ok(Err(reason)) => break Some(Ok(reason)),
+                Err(source) => break Some(Err(source)),
+            }
+        };
+        Self { records, cursor, fault }
+    }
 }
 
 /// Walks along the records of one segment.

@@ -9,6 +9,7 @@ use crate::ids::{Owner, Position, StreamId};
 use crate::model_records as records;
 use crate::operation::Operation;
 use crate::sim::{Faults, SimDisk};
+use crate::storage::StorageFile;
 
 const STREAM: StreamId = StreamId(1);
 
@@ -475,5 +476,76 @@ fn museum_m21_any_file_harmed_in_any_way_is_survived_or_named() {
                 }
             }
         }
+    }
+}
+
+/// A disk that several threads read at once.
+#[derive(Debug)]
+struct Shared(SimDisk);
+
+impl Storage for Shared {
+    fn lock(&self) -> std::io::Result<Box<dyn Send + Sync>> {
+        self.0.lock()
+    }
+
+    fn list(&self) -> std::io::Result<Vec<String>> {
+        self.0.list()
+    }
+
+    fn create(&self, name: &str, access: Access) -> std::io::Result<Arc<dyn StorageFile>> {
+        self.0.create(name, access)
+    }
+
+    fn open(&self, name: &str, access: Access) -> std::io::Result<Arc<dyn StorageFile>> {
+        self.0.open(name, access)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> std::io::Result<()> {
+        self.0.remove(name)
+    }
+
+    fn read_workers(&self) -> usize {
+        3
+    }
+
+    fn sync_dir(&self) -> std::io::Result<()> {
+        self.0.sync_dir()
+    }
+}
+
+#[test]
+fn segments_read_side_by_side_are_judged_in_their_order() {
+    let batches = || (1..=150).map(|index| vec![append(index)]).collect::<Vec<_>>();
+    let built = build(&batches());
+    let (open, shared) = (
+        |built: &Built| built.open().map(|(wal, report)| (wal.read(STREAM, 0..u64::MAX), report)),
+        |built: &Built| {
+            built.disk.kill();
+            let disk = Arc::new(Shared(built.disk.clone()));
+            Wal::open(disk, Built::options())
+                .map(|(wal, report)| (wal.read(STREAM, 0..u64::MAX), report))
+        },
+    );
+    let (records, report) = shared(&built).expect("opens");
+    assert!(4 < report.segments, "{} segments show nothing", report.segments);
+    let (again, _) = open(&built).expect("opens");
+    assert_eq!(records.expect("reads"), again.expect("reads"));
+    // Damage in several segments of one window: the first of them is named, whoever reads.
+    for damaged in [[2, 3], [3, 4], [1, 4]] {
+        let built = build(&batches());
+        for segment in damaged {
+            built.flip(segment, 9_000);
+        }
+        let errors = [open(&built), shared(&built)].map(|opened| opened.expect_err("damaged"));
+        let named = errors.map(|error| match error {
+            Error::Corrupt { segment, offset, lsn, reason } => (segment, offset, lsn, reason),
+            error => panic!("named as {error}"),
+        });
+        assert_eq!(named[0], named[1]);
+        assert_eq!(named[0].0, SegmentSeq(damaged[0]));
     }
 }

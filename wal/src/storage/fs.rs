@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alluvium_stdx::durable;
+use alluvium_stdx::{durable, spawn};
 
 use crate::storage::{Access, Storage, StorageFile};
 
@@ -91,6 +91,10 @@ impl Storage for FsStorage {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.path(name))
+    }
+
+    fn read_workers(&self) -> usize {
+        spawn::workers()
     }
 
     fn sync_dir(&self) -> io::Result<()> {

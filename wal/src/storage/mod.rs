@@ -65,6 +65,12 @@ pub trait Storage: Send + Sync + Debug {
     /// `NotFound`, or the failure of the storage.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Returns how many threads may read at once to advantage. One by default: then the order of
+    /// reads is the same each time, which the simulator needs.
+    fn read_workers(&self) -> usize {
+        1
+    }
+
     /// Makes all names durable.
     ///
     /// # Errors
