@@ -302,6 +302,8 @@ fn invalid_kind(error: &alluvium_types::Error) -> ErrorKind {
         Types::NameEmpty
         | Types::NameTooLong { .. }
         | Types::NameCharacter { .. }
+        | Types::NameMixed { .. }
+        | Types::NameLookAlike { .. }
         | Types::NameReserved { .. }
         | Types::SchemaEmpty
         | Types::TooManyColumns { .. }

@@ -26,6 +26,22 @@ pub enum Error {
         /// Its position, in characters from zero.
         position: usize,
     },
+    /// Letters of two scripts in one name, where one may be taken for the other.
+    #[error(
+        "the letter {character:?} at position {position} of a dataset name is of another script than those before it, and can be taken for one of them"
+    )]
+    NameMixed {
+        /// The first letter of the other script.
+        character: char,
+        /// Its position, in characters from zero.
+        position: usize,
+    },
+    /// A name of another script that reads as a Latin one.
+    #[error("the name {name:?} has only letters that look like Latin ones")]
+    NameLookAlike {
+        /// The name.
+        name: String,
+    },
     /// A name that means something else.
     #[error("the name {name:?} is reserved")]
     NameReserved {

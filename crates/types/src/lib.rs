@@ -19,6 +19,7 @@ mod name;
 mod recipe;
 mod response;
 mod schema;
+mod script;
 
 pub use codec::{Entry, EntryKind};
 pub use command::{

@@ -224,10 +224,26 @@ fn validate_column_name(name: &str) -> Result<(), Error> {
     if name.chars().any(char::is_control) {
         return illegal("it has a control character");
     }
+    if name.chars().any(is_unseen) {
+        return illegal("it has a character that cannot be seen");
+    }
     if name.to_lowercase().starts_with(RESERVED_PREFIX) {
         return Err(Error::ColumnReserved { name: name.to_owned() });
     }
     Ok(())
+}
+
+/// Says whether a character has no form of its own: two names that differ by it look the same, or one is shown
+/// in another order than it is written. Other than for datasets, any letter and sign that can be seen is legal:
+/// column names come with people's files.
+fn is_unseen(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 fn validate_type(field: &Field, depth: usize) -> Result<(), Error> {

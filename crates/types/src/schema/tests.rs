@@ -23,6 +23,46 @@ fn columns_that_differ_by_case_alone_are_duplicates() {
 }
 
 #[test]
+fn a_column_name_is_refused_when_it_is_empty_too_long_reserved_or_not_all_seen() {
+    let named = |name: &str| Schema {
+        fields: vec![field(name, DataType::Int64, false)],
+        key_columns: Vec::new(),
+    };
+    let because = |name: &str, reason| Err(Error::ColumnName { name: name.to_owned(), reason });
+    let long = "x".repeat(257);
+    let unseen = "it has a character that cannot be seen";
+    let table = [
+        ("", "it is empty"),
+        (long.as_str(), "it is longer than 256 bytes"),
+        ("a\0b", "it has a control character"),
+        ("a\nb", "it has a control character"),
+        ("\u{feff}id", unseen),
+        ("i\u{200b}d", unseen),
+        ("i\u{200d}d", unseen),
+        ("i\u{2060}d", unseen),
+        ("i\u{ad}d", unseen),
+        ("id\u{fe0f}", unseen),
+        ("id\u{3164}", unseen),
+        ("id\u{e0061}", unseen),
+        ("\u{202e}di", unseen),
+        ("\u{2066}id\u{2069}", unseen),
+        ("id\u{200f}", unseen),
+        ("id\u{61c}", unseen),
+    ];
+    for (name, reason) in table {
+        assert_eq!(named(name).validate(), because(name, reason), "{name:?}");
+    }
+    let reserved = Err(Error::ColumnReserved { name: "_Alluvium_index".to_owned() });
+    assert_eq!(named("_Alluvium_index").validate(), reserved);
+    // Names come with people's files: any script, any sign that can be seen.
+    for name in
+        ["id", "with space", "größe", "e\u{301}", "p\u{430}y", "Κωδικός", "価格 (¥)", "%", "a.b"]
+    {
+        assert_eq!(named(name).validate(), Ok(()), "{name:?}");
+    }
+}
+
+#[test]
 fn a_key_must_exist_once_and_never_be_null() {
     let id = || field("id", DataType::Int64, false);
     let maybe = || field("maybe", DataType::Utf8, true);

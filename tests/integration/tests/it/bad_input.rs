@@ -24,12 +24,19 @@ async fn refuse_schema(fields: Vec<Field>, keys: &[&str], kind: ErrorKind, words
 async fn illegal_names_are_refused() {
     let lake = Lake::new().await;
     let long = "x".repeat(200);
-    for name in ["", "../x", "a/b", "/etc/passwd", "a\0b", "раypal", "a..b", "system", &long] {
+    let before = lake.node.status().await.expect("tells");
+    let look_alikes =
+        ["раypal", "\u{441}\u{43e}\u{440}\u{443}", "fligh\u{57f}s", "\u{13aa}", "\u{ff41}"];
+    let unseen = ["a\u{200b}", "a\u{202e}b", "\u{feff}a", "a\u{301}", "\u{1d41a}"];
+    let tricks = ["", "../x", "a/b", "/etc/passwd", "a\0b", "a..b", "system", long.as_str()];
+    for name in [&look_alikes[..], &unseen, &tricks].concat() {
         let options = RegisterOptions::keyed(&[]);
         let refused = lake.node.register(&caller(), name, schema(), options).await;
         let error = refused.expect_err(name);
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{name:?}: {error}");
     }
+    let after = lake.node.status().await.expect("tells");
+    assert_eq!((after.applied, after.digest), (before.applied, before.digest));
     assert_eq!(lake.node.datasets(None).await.expect("lists").len(), 0);
 }
 
@@ -41,6 +48,8 @@ async fn illegal_schemas_are_refused() {
     refuse_schema(vec![int("a"), int("A")], &[], invalid, "twice").await;
     refuse_schema(vec![int("a"), int("b"), int("a")], &[], invalid, "twice").await;
     refuse_schema(vec![int("a")], &["b"], invalid, "not a column").await;
+    refuse_schema(vec![int("a\u{200b}")], &[], invalid, "cannot be seen").await;
+    refuse_schema(vec![int("\u{202e}a")], &[], invalid, "cannot be seen").await;
     let nullable = Field::new("a", DataType::Int64, true);
     refuse_schema(vec![nullable], &["a"], invalid, "nullable").await;
     let float = Field::new("a", DataType::Float64, false);
