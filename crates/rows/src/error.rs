@@ -104,8 +104,8 @@ pub enum StreamFault {
     Compression,
     #[error("a dictionary is missing, foreign or nested")]
     Dictionary,
-    #[error("a field's type is damaged or has no place in a dataset: {name:?}")]
-    Field { name: String },
+    #[error("column {name:?} of type {type_name} is damaged, or has no place in a dataset")]
+    Field { name: String, type_name: String },
     #[error("bytes follow its end")]
     Trailing,
     #[error("a column is invalid")]

@@ -60,7 +60,35 @@ impl StreamSchema {
 }
 
 fn damaged(field: &ipc::Field<'_>) -> StreamFault {
-    StreamFault::Field { name: field.name().unwrap_or_default().to_owned() }
+    let name = field.name().unwrap_or_default().to_owned();
+    StreamFault::Field { name, type_name: type_name(field) }
+}
+
+/// Puts the name of the field around it before that of a refused one.
+fn within(fault: StreamFault, parent: &ipc::Field<'_>) -> StreamFault {
+    match fault {
+        StreamFault::Field { name, type_name } => {
+            let name = format!("{}.{name}", parent.name().unwrap_or_default());
+            StreamFault::Field { name, type_name }
+        }
+        fault => fault,
+    }
+}
+
+/// Returns how people call a type that may not be one.
+fn type_name(field: &ipc::Field<'_>) -> String {
+    let plain = || field.type_type().variant_name().unwrap_or("unknown");
+    if let Some(decimal) = field.type_as_decimal() {
+        let (width, digits, scale) = (decimal.bitWidth(), decimal.precision(), decimal.scale());
+        return format!("Decimal{width}({digits}, {scale})");
+    }
+    if let Some(binary) = field.type_as_fixed_size_binary() {
+        return format!("FixedSizeBinary({})", binary.byteWidth());
+    }
+    match field.type_as_floating_point().map(|float| float.precision()) {
+        Some(ipc::Precision::HALF) => "Float16".to_owned(),
+        Some(_) | None => plain().trim_end_matches('_').to_owned(),
+    }
 }
 
 fn read_field(field: &ipc::Field<'_>, depth: usize) -> Result<Field, StreamFault> {
@@ -84,7 +112,9 @@ fn read_field(field: &ipc::Field<'_>, depth: usize) -> Result<Field, StreamFault
 }
 
 fn children(field: &ipc::Field<'_>, depth: usize) -> Result<Vec<Field>, StreamFault> {
-    field.children().into_iter().flatten().map(|child| read_field(&child, depth + 1)).collect()
+    let child = |child: ipc::Field<'_>| read_field(&child, depth + 1);
+    let children = field.children().into_iter().flatten();
+    children.map(|found| child(found).map_err(|fault| within(fault, field))).collect()
 }
 
 fn element(field: &ipc::Field<'_>, depth: usize) -> Result<Arc<Field>, StreamFault> {

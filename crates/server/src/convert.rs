@@ -28,11 +28,30 @@ pub enum Error {
         value: String,
     },
     /// Types nested deeper than a dataset allows.
-    #[error("a column nests deeper than {limit} levels")]
+    #[error("it nests deeper than {limit} levels")]
     NestedTooDeep {
         /// The limit.
         limit: usize,
     },
+    /// A column whose type is not one.
+    #[error("column {column:?}: {fault}")]
+    Column {
+        /// The column, and the fields on the way within it.
+        column: String,
+        /// What is wrong.
+        fault: Box<Error>,
+    },
+}
+
+impl Error {
+    fn within(self, name: &str) -> Self {
+        match self {
+            Self::Column { column, fault } => {
+                Self::Column { column: format!("{name}.{column}"), fault }
+            }
+            fault => Self::Column { column: name.to_owned(), fault: Box::new(fault) },
+        }
+    }
 }
 
 fn missing(field: &'static str) -> Error {
@@ -75,16 +94,15 @@ pub fn fields_from(columns: Vec<v1::Column>) -> Result<Vec<Field>, Error> {
 }
 
 fn field_from(column: v1::Column, depth: usize) -> Result<Field, Error> {
-    if limits::NESTING_MAX < depth {
-        return Err(Error::NestedTooDeep { limit: limits::NESTING_MAX });
-    }
-    let data_type = column.r#type.ok_or(missing("type of a column"))?;
-    Ok(Field {
-        id: FieldId(column.id),
-        name: column.name,
-        data_type: type_from(*data_type, depth)?,
-        nullable: column.nullable,
-    })
+    let data_type = match column.r#type {
+        _ if limits::NESTING_MAX < depth => {
+            Err(Error::NestedTooDeep { limit: limits::NESTING_MAX })
+        }
+        Some(data_type) => type_from(*data_type, depth),
+        None => Err(missing("type of a column")),
+    };
+    let data_type = data_type.map_err(|fault| fault.within(&column.name))?;
+    Ok(Field { id: FieldId(column.id), name: column.name, data_type, nullable: column.nullable })
 }
 
 /// Makes the message for a column.

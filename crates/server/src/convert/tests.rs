@@ -64,15 +64,18 @@ fn what_is_impossible_is_named() {
         fields_from(vec![column]).expect_err("impossible").to_string()
     };
     use v1::data_type::Kind;
-    assert_eq!(with(None), "the request has no kind of a type");
-    assert_eq!(with(Some(Kind::Scalar(0))), "the request has no scalar of a type");
-    assert_eq!(with(Some(Kind::Scalar(99))), "scalar \"99\" is not possible");
+    assert_eq!(with(None), "column \"x\": the request has no kind of a type");
+    assert_eq!(with(Some(Kind::Scalar(0))), "column \"x\": the request has no scalar of a type");
+    assert_eq!(with(Some(Kind::Scalar(99))), "column \"x\": scalar \"99\" is not possible");
     assert_eq!(
         with(Some(Kind::FixedSizeBinary(70_000))),
-        "fixed_size_binary \"70000\" is not possible"
+        "column \"x\": fixed_size_binary \"70000\" is not possible"
     );
     let decimal = v1::Decimal { precision: 300, scale: 0 };
-    assert_eq!(with(Some(Kind::Decimal(decimal))), "decimal \"300, 0\" is not possible");
+    assert_eq!(
+        with(Some(Kind::Decimal(decimal))),
+        "column \"x\": decimal \"300, 0\" is not possible"
+    );
     let message = v1::DatasetOptions {
         compression: Some("zstd".to_owned()),
         compression_level: Some(23),
@@ -95,7 +98,9 @@ fn a_type_nested_without_end_is_refused_before_the_stack_is() {
             nullable: true,
         };
     }
-    assert_eq!(fields_from(vec![column]), Err(Error::NestedTooDeep { limit: 8 }));
+    let fault = Box::new(Error::NestedTooDeep { limit: 8 });
+    let column_path = ["x"; 9].join(".");
+    assert_eq!(fields_from(vec![column]), Err(Error::Column { column: column_path, fault }));
 }
 
 #[test]

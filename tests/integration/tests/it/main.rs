@@ -11,3 +11,4 @@ mod readers;
 mod retries;
 mod server;
 mod support;
+mod unsupported;
