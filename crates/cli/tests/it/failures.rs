@@ -334,9 +334,13 @@ fn damage_is_found_named_and_never_read_as_rows() {
 
 /// Flips a bit of the first column's values, right behind the magic number.
 fn flip_a_bit(path: &Path) {
+    flip_a_bit_at(path, 24);
+}
+
+pub(crate) fn flip_a_bit_at(path: &Path, at: u64) {
     let mut file = OpenOptions::new().read(true).write(true).open(path).expect("it opens");
     let mut byte = [0];
-    file.seek(SeekFrom::Start(24)).and_then(|_| file.read_exact(&mut byte)).expect("it reads");
+    file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut byte)).expect("it reads");
     byte[0] ^= 1;
-    file.seek(SeekFrom::Start(24)).and_then(|_| file.write_all(&byte)).expect("it writes");
+    file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(&byte)).expect("it writes");
 }

@@ -4,9 +4,11 @@
 mod commands;
 mod conditions;
 mod failures;
+mod faults;
 mod formats;
 mod rows;
 mod serve;
 mod settings;
 mod sql;
 mod support;
+mod types;

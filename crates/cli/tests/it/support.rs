@@ -130,8 +130,13 @@ impl Lake {
     }
 
     pub(crate) fn start_server(&mut self) {
+        self.start_server_under(&[]);
+    }
+
+    /// Starts a server with variables in its environment that no other process has.
+    pub(crate) fn start_server_under(&mut self, variables: &[(&str, &Path)]) {
         assert!(self.server.is_none(), "one server at a time has the directory");
-        self.server = Some(Server::start(self.root(), &self.dir()));
+        self.server = Some(Server::start(self.root(), &self.dir(), variables));
     }
 
     pub(crate) fn server(&mut self) -> Server {
@@ -254,15 +259,16 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
     /// Open as long as the server runs, so that it can print.
-    _output: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
     log: std::path::PathBuf,
 }
 
 impl Server {
-    fn start(home: &Path, dir: &str) -> Self {
+    fn start(home: &Path, dir: &str, variables: &[(&str, &Path)]) -> Self {
         let log = home.join("server.log");
         let mut command = program(home);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", dir]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", dir, "-o", "json"]);
+        command.envs(variables.iter().copied());
         command.stdout(Stdio::piped()).stderr(File::create(&log).expect("creates"));
         let mut child = command.spawn().expect("it starts");
         let mut output = BufReader::new(child.stdout.take().expect("piped"));
@@ -277,7 +283,7 @@ impl Server {
         };
         assert_eq!(announced["pid"], json!(child.id()));
         let url = announced["listening"].as_str().expect("a URL").to_owned();
-        Self { child, url, _output: output, log }
+        Self { child, url, output, log }
     }
 
     /// Asks it to stop, and returns its exit code and its log.
@@ -287,6 +293,14 @@ impl Server {
         assert!(told.expect("sh starts").success(), "the server is there to be told");
         let status = self.child.wait().expect("it ends");
         (status.code(), std::fs::read_to_string(&self.log).expect("it has a log"))
+    }
+
+    /// Waits until it ended by itself; returns its exit code, what it printed since its address, and its log.
+    pub(crate) fn ended(mut self) -> (Option<i32>, String, String) {
+        let mut out = String::new();
+        std::io::Read::read_to_string(&mut self.output, &mut out).expect("text until its end");
+        let status = self.child.wait().expect("it ends");
+        (status.code(), out, std::fs::read_to_string(&self.log).expect("it has a log"))
     }
 
     /// Kills it where it stands.
