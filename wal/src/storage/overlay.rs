@@ -100,6 +100,10 @@ impl Storage for Overlay {
         self.files().remove(name).map(drop).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
+    fn read_workers(&self) -> usize {
+        self.below.read_workers()
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         Ok(())
     }
