@@ -253,7 +253,7 @@ fn commit_first_membership<'d>(
     };
     assert_eq!(store.raft(), RaftRecord::default(), "entry zero is applied once");
     let raft = RaftRecord { applied: Some(first.id), membership };
-    store.commit(CommitBatch { mutations: Vec::new(), raft }).map_err(Fault::Store)?;
+    store.commit(CommitBatch::without_mutations(raft)).map_err(Fault::Store)?;
     Ok(rest)
 }
 

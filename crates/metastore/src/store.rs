@@ -335,7 +335,7 @@ impl MetaStore for RocksStore {
             let state = generation.state();
             (state.digest, state.raft.applied)
         };
-        let raft = batch.raft.clone();
+        let raft = batch.raft().clone();
         let resolved = resolve(generation.as_ref(), digest, applied, batch)?;
         let written = generation.commit(resolved.writes, raft, resolved.digest);
         self.poison_on_error(written)?;

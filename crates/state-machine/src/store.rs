@@ -61,13 +61,42 @@ pub trait MetaStore: View + Send + Sync + Debug {
     fn recompute_digest(&self) -> Result<StateDigest, StoreError>;
 }
 
-/// What one or more entries change.
+/// What one or more entries change. Only [`crate::BatchApplier`] makes one with mutations, so there is no way to
+/// change metadata but to apply an entry:
+///
+/// ```compile_fail,E0451
+/// use alluvium_state_machine::{CommitBatch, record::RaftRecord};
+/// let (mutations, raft) = (Vec::new(), RaftRecord::default());
+/// let batch = CommitBatch { mutations, raft };
+/// ```
+///
+/// The same names, where nothing is changed:
+///
+/// ```
+/// use alluvium_state_machine::{CommitBatch, record::RaftRecord};
+/// let raft = RaftRecord::default();
+/// assert_eq!(CommitBatch::without_mutations(raft.clone()).raft(), &raft);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommitBatch {
     /// Each entry's mutations, by ascending index.
-    pub mutations: Vec<(LogIndex, Vec<Mutation>)>,
+    pub(crate) mutations: Vec<(LogIndex, Vec<Mutation>)>,
     /// The applied entry and the membership after the batch.
-    pub raft: RaftRecord,
+    pub(crate) raft: RaftRecord,
+}
+
+impl CommitBatch {
+    /// Returns the batch of entries that change no metadata: blank ones, and memberships.
+    #[must_use]
+    pub fn without_mutations(raft: RaftRecord) -> Self {
+        Self { mutations: Vec::new(), raft }
+    }
+
+    /// Returns the applied entry and the membership after the batch.
+    #[must_use]
+    pub fn raft(&self) -> &RaftRecord {
+        &self.raft
+    }
 }
 
 /// A batch as stored versions.

@@ -208,7 +208,7 @@ async fn a_command_that_breaks_an_invariant_stops_the_node_instead_of_hanging_it
         applied.index = LogIndex(applied.index.0 + 1_000);
         applied
     });
-    let batch = alluvium_state_machine::CommitBatch { mutations: Vec::new(), raft };
+    let batch = alluvium_state_machine::CommitBatch::without_mutations(raft);
     machine.store.commit(batch).expect("commits");
     let outcome = running.node.propose(command("next")).await;
     assert!(matches!(outcome, Err(Error::Ambiguous)), "{outcome:?}");

@@ -19,7 +19,7 @@ fn store_at(index: u64) -> MemoryStore {
         index: LogIndex(index),
     };
     let raft = RaftRecord { applied: Some(applied), membership: Vec::new() };
-    store.commit(CommitBatch { mutations: Vec::new(), raft }).expect("commits");
+    store.commit(CommitBatch::without_mutations(raft)).expect("commits");
     store
 }
 

@@ -399,7 +399,7 @@ fn a_store_that_is_opened_to_read_answers_alike_takes_no_write_and_changes_no_fi
     assert!(applied(&found) >= 150, "the flush is there");
     assert_eq!(everything(&found, LogIndex::MAX), everything(&memory, LogIndex::MAX));
     assert_eq!(found.recompute_digest().expect("reads"), memory.digest());
-    let batch = CommitBatch { mutations: Vec::new(), raft: found.raft() };
+    let batch = CommitBatch::without_mutations(found.raft());
     assert!(matches!(found.commit(batch), Err(StoreError::Commit { .. })));
     found.flush().expect_err("nothing is flushed");
     drop(found);

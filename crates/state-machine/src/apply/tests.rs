@@ -5,6 +5,7 @@
 mod catalog_commands;
 mod files;
 mod museum;
+mod probes;
 mod rows;
 mod sequences;
 mod sessions;

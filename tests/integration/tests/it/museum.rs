@@ -207,18 +207,73 @@ async fn museum_m24_a_retry_takes_effect_once_and_returns_the_first_answer() {
     assert_eq!(again.expect("after a restart too"), first);
 }
 
+/// Asks for everything that must not change a thing: reads of each kind, and writes that are refused unproposed.
+async fn look_around(lake: &Lake, appended: u64) {
+    lake.rows().await;
+    lake.rows_as_of(Some(appended)).await.expect("reads the past");
+    lake.node.datasets(None).await.expect("lists");
+    lake.node.datasets(Some(LogIndex(appended))).await.expect("lists the past");
+    lake.node.dataset("t", None).await.expect("shows");
+    lake.node.log(None, 100).await.expect("tells");
+    lake.node.preview_tombstone("t", "value > 0").await.expect("counts");
+    for system in ["log", "datasets", "files", "tombstones"] {
+        lake.number(&format!("SELECT count(*) FROM system.{system}")).await.expect(system);
+    }
+    assert_eq!(lake.node.verify().await.expect("looks").damage, Vec::<String>::new());
+
+    let invalid = ErrorKind::InvalidArgument;
+    let refused = lake.node.append(&caller(), "no such", vec![batch(&[("a", 1)])]).await;
+    assert_eq!(refused.expect_err("an illegal name").kind(), invalid);
+    let refused = lake.node.append(&caller(), "u", vec![batch(&[("a", 1)])]).await;
+    assert_eq!(refused.expect_err("no such dataset").kind(), ErrorKind::NotFound);
+    let refused = lake.node.append(&caller(), "t", vec![batch(&[])]).await;
+    assert_eq!(refused.expect_err("no rows").kind(), invalid);
+    let texts = TombstoneKeys::Texts(vec![vec!["a".to_owned(), "b".to_owned()]]);
+    let refused = lake.node.tombstone(&caller(), "t", texts).await;
+    assert_eq!(refused.expect_err("two values").kind(), invalid);
+    let predicate = TombstoneKeys::Predicate("value < random()".to_owned());
+    let refused = lake.node.tombstone(&caller(), "t", predicate).await;
+    assert_eq!(refused.expect_err("volatile").kind(), invalid);
+    let nothing = TombstoneKeys::Predicate("value > 1000".to_owned());
+    let hidden = lake.node.tombstone(&caller(), "t", nothing).await.expect("no row matches");
+    assert_eq!(hidden.count, 0);
+    for text in ["DROP TABLE t", "INSERT INTO t VALUES ('b', 2)", "SELECT nope FROM t"] {
+        let refused = lake.node.sql(text, SqlOptions::default()).await;
+        refused.expect_err(text);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn museum_m28_reading_and_refused_writes_leave_the_digest_alone() {
     let lake = Lake::keyed().await;
-    lake.append(&[("a", 1)]).await;
+    let appended = lake.append(&[("a", 1), ("b", 2)]).await;
+    lake.node.seal(&caller(), "t").await.expect("seals");
+    lake.append(&[("c", 3)]).await;
     let before = lake.node.status().await.expect("status");
-    lake.rows().await;
-    lake.node.datasets(None).await.expect("lists");
-    lake.node.verify().await.expect("looks");
-    let refused = lake.node.append(&caller(), "no such", vec![batch(&[("a", 1)])]).await;
-    assert_eq!(refused.expect_err("an illegal name").kind(), ErrorKind::InvalidArgument);
+    let entries = lake.node.log(None, 1_000).await.expect("tells");
+    for _ in 0..3 {
+        look_around(&lake, appended).await;
+    }
     let after = lake.node.status().await.expect("status");
-    assert_eq!((after.digest, after.applied), (before.digest, before.applied));
+    assert_eq!((&after.digest, after.applied), (&before.digest, before.applied));
+    assert_eq!(lake.node.log(None, 1_000).await.expect("tells"), entries, "nothing was logged");
+
+    // One entry that changes something changes the digest: the comparison can fail.
+    lake.append(&[("d", 4)]).await;
+    let changed = lake.node.status().await.expect("status");
+    assert_ne!(changed.digest, before.digest);
+    // A start adds what the log says it adds, and the digest is that of the log up to there.
+    let lake = lake.restart().await;
+    let report = lake.node.verify().await.expect("looks");
+    assert_eq!((report.digest_kept, report.damage), (report.digest_recomputed, vec![]));
+    let entries = lake.node.log(None, 1_000).await.expect("tells");
+    let status = lake.node.status().await.expect("status");
+    let of_users = |record: &&alluvium_engine::LogRecord| record.index > changed.applied;
+    let kinds: Vec<_> =
+        entries.iter().filter(of_users).map(|record| record.kind.as_str()).collect();
+    assert!(kinds.iter().all(|kind| *kind == "blank"), "{kinds:?}");
+    assert_eq!(status.digest, changed.digest, "an entry without a command changes no metadata");
+    lake.node.shutdown().await.expect("stops");
 }
 
 #[tokio::test(flavor = "multi_thread")]
