@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use alluvium_engine::{Config, Error, Node, RegisterOptions, SqlOptions, TombstoneKeys};
+use alluvium_types::limits::UPLOAD_PARTS_MAX;
 use alluvium_types::{ErrorKind, LogIndex, Rejection};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, IntervalUnit, Schema};
@@ -104,6 +105,44 @@ async fn a_row_over_the_limit_is_refused_by_size_and_limit() {
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error}");
     assert!(error.to_string().contains("limit"), "{error}");
     assert_eq!(lake.rows().await, []);
+}
+
+/// Pushes one part after the other until one is refused; returns how many were taken, and the refusal.
+async fn push_until_refused(lake: &Lake) -> (u32, Error) {
+    // Just above what becomes a part: each push is one.
+    let text = "y".repeat(1024 * 1024);
+    let rows: Vec<_> = (0..4).map(|value| (text.as_str(), value)).collect();
+    let part = batch(&rows);
+    let mut appender = lake.node.appender(caller(), "t", false);
+    for taken in 0.. {
+        if let Err(error) = appender.push(part.clone()).await {
+            return (taken, error);
+        }
+        assert!(taken <= UPLOAD_PARTS_MAX, "more parts than one append may have");
+    }
+    unreachable!("it is refused or too many")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_of_too_many_parts_is_refused_by_number_and_limit_and_leaves_nothing() {
+    let lake = Lake::keyed().await;
+    lake.append(&[("a", 1)]).await;
+    let (taken, error) = push_until_refused(&lake).await;
+    assert_eq!(taken, UPLOAD_PARTS_MAX);
+    let named = matches!(
+        &error,
+        Error::TooLarge { what: "one append (in entries)", value: 257, limit: 256 }
+    );
+    assert!(named, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
+    assert!(error.to_string().contains("256"), "{error}");
+    assert_eq!(lake.rows().await, expect(&[("a", 1)]), "no part of it is visible");
+    // The same process takes the next one, in parts as well.
+    let text = "z".repeat(1024 * 1024);
+    let rows: Vec<_> = (0..9).map(|value| (text.as_str(), value)).collect();
+    lake.node.append(&caller(), "t", vec![batch(&rows)]).await.expect("a few parts");
+    assert_eq!(lake.number("SELECT count(*) FROM t").await.expect("counts"), 10);
+    lake.node.shutdown().await.expect("stops");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,16 @@
 //! The calls over the port that change the catalog, the conditions of writes, and bytes that lie.
 
+use std::sync::Arc;
+
 use alluvium_proto::v1;
 use alluvium_proto::v1::append_request::Part;
 use alluvium_proto::v1::tombstone_request::Part as Keys;
 use alluvium_server::convert::{change_to, field_to};
 use alluvium_server::failures::kind_of;
 use alluvium_types::{DataType, ErrorKind, Field, FieldId, SchemaChange};
-use arrow::array::{AsArray as _, RecordBatch};
+use arrow::array::{ArrayRef, AsArray as _, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
+use arrow::util::display::array_value_to_string;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use tonic::Code;
@@ -212,4 +215,56 @@ async fn an_arrow_stream_that_lies_about_its_body_is_refused_and_nothing_is_appe
     })
     .await;
     assert_eq!(lake.rows().await, expect(&[("x", 1), ("y", 2)]));
+}
+
+/// A row of dataset `w` whose text has so many bytes.
+fn row_of(bytes: usize) -> Part {
+    let (key, text) = (StringArray::from(vec!["a"]), StringArray::from(vec!["x".repeat(bytes)]));
+    let columns = [("key", Arc::new(key) as ArrayRef), ("text", Arc::new(text) as ArrayRef)];
+    Part::ArrowStream(arrow_stream(&RecordBatch::try_from_iter(columns).expect("two columns")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_over_a_limit_is_refused_over_the_port_and_the_next_append_succeeds() {
+    let lake = Lake::new().await;
+    with_server(&lake, async |mut client| {
+        let columns = [column("key", DataType::Utf8, false), column("text", DataType::Utf8, false)];
+        let columns = columns.iter().map(field_to).collect();
+        client.register(v1::RegisterRequest { columns, ..register("w") }).await.expect("registers");
+        let before = lake.node.status().await.expect("tells").applied;
+        // No message may be so large, and no entry has room for a row that a message may hold. The server says both
+        // by size and limit: this client has no limit of its own.
+        let sizes = [(100 * 1024 * 1024, "message"), (9 * 1024 * 1024, "entry")];
+        for upsert in [false, true] {
+            for (bytes, what) in sizes {
+                let parts = vec![place("w", upsert, None), row_of(bytes)];
+                let status = client.append(messages(parts)).await.expect_err(what);
+                assert_eq!(status.code(), Code::ResourceExhausted, "{bytes}: {status:?}");
+                assert_eq!(kind_of(&status), ErrorKind::ResourceExhausted, "{bytes}: {status:?}");
+                let (text, limit) = (status.message(), limit_of(what));
+                let named = text.contains("limit") && text.contains(&limit.to_string());
+                assert!(named, "{bytes}: {text}");
+            }
+        }
+        let after = lake.node.status().await.expect("tells").applied;
+        assert_eq!(after, before, "nothing of them is in the log");
+        let parts = vec![place("w", false, None), row_of(7 * 1024 * 1024)];
+        client.append(messages(parts)).await.expect("a large row below the limit");
+        let (_, found) = query(&mut client, "SELECT length(text) FROM w", None).await;
+        let found: Vec<String> = found
+            .iter()
+            .flat_map(|batch| (0..batch.num_rows()).map(|row| (batch.column(0), row)))
+            .map(|(column, row)| array_value_to_string(column, row).expect("a number"))
+            .collect();
+        assert_eq!(found, [(7 * 1024 * 1024).to_string()]);
+    })
+    .await;
+    lake.node.shutdown().await.expect("stops");
+}
+
+fn limit_of(what: &str) -> u64 {
+    match what {
+        "message" => alluvium_server::limits::REQUEST_BYTES_MAX as u64,
+        _ => u64::from(alluvium_types::limits::BODY_BYTES_MAX),
+    }
 }
