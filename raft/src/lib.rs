@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod alone;
 mod applier;
 mod config;
 mod encoding;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::{Either, select};
 use openraft::errors::{
@@ -17,6 +18,7 @@ use alluvium_state_machine::MetaStore;
 use alluvium_types::{Entry, EntryKind, LogIndex, Response};
 use alluvium_wal::WalHandle;
 
+use crate::alone::Alone;
 use crate::applier::{AppliedState, Applier, EffectSender};
 use crate::config::RaftConfig;
 use crate::error::{Error, Fault, LeaderHint};
@@ -40,6 +42,9 @@ pub struct RaftNode {
     pub(crate) health: Health,
     pub(crate) config: Arc<RaftConfig>,
     applied: watch::Receiver<AppliedState>,
+    alone: Alone,
+    /// Whether everything that was acknowledged before this start is applied.
+    is_ready: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for RaftNode {
@@ -79,14 +84,16 @@ impl RaftNode {
         let poisoned = |fault| Error::Poisoned { fault: health.record(fault) };
         let prepared = prepare(&config, &wal, &store).await;
         let snapshots = prepared.map_err(poisoned)?;
-        let log = LogStore::open(wal.clone(), health.clone()).map_err(poisoned)?;
+        let (node, alone) = (config.node_id, Alone::default());
+        let log = LogStore::open(wal.clone(), health.clone(), node, alone.clone());
+        let log = log.map_err(poisoned)?;
         let (state, sent) = (Arc::clone(&store), snapshots.clone());
         let applier = Applier::new(state, sent, effects, health.clone());
         let applied = applier.applied();
         let raft = Raft::new(config.node_id, openraft_config, peers, log, applier).await;
         let raft = raft.map_err(|fatal| poisoned(consensus(&fatal)))?;
-        let config = Arc::new(config);
-        let node = Self { raft, wal, store, snapshots, health, config, applied };
+        let (config, is_ready) = (Arc::new(config), Arc::new(AtomicBool::new(false)));
+        let node = Self { raft, wal, store, snapshots, health, config, applied, alone, is_ready };
         node.settle().await?;
         Ok(node)
     }
@@ -126,7 +133,9 @@ impl RaftNode {
         led.map_err(|_stopping| self.why_stopped())?;
         let recovered = self.unless_failed(self.raft.wait_for_recovery(None)).await?;
         let metrics = recovered.map_err(|_stopping| self.why_stopped())?;
-        self.wait_applied(LogIndex(metrics.last_applied.map_or(0, |id| id.index))).await
+        self.wait_applied(LogIndex(metrics.last_applied.map_or(0, |id| id.index))).await?;
+        self.is_ready.store(true, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Proposes a command and waits until it is applied here.
@@ -167,6 +176,10 @@ impl RaftNode {
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Unavailable`], [`Error::Poisoned`], [`Error::Shutdown`].
     pub async fn read_index(&self) -> Result<LogIndex, Error> {
+        if self.is_ready.load(Ordering::SeqCst) && self.alone.is_sure() {
+            self.check_running()?;
+            return Ok(self.applied.borrow().index);
+        }
         match self.unless_failed(self.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await? {
             Ok(read) => {
                 let index = LogIndex(read.log_id().index);
@@ -290,9 +303,11 @@ impl RaftNode {
 
     async fn is_alone(&self) -> Result<bool, Error> {
         let node = self.config.node_id;
+        let known = self.alone.clone();
         let alone = self.raft.with_raft_state(move |state| {
-            let membership = state.membership_state.effective();
-            membership.membership().voter_ids().eq([node])
+            let membership = state.membership_state.effective().membership();
+            known.note(node, membership);
+            membership.voter_ids().eq([node])
         });
         alone.await.map_err(|fatal| self.stopped_error(&fatal))
     }

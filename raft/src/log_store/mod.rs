@@ -16,6 +16,7 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 
 use alluvium_wal::{Operation, Position, StreamId, WalHandle};
 
+use crate::alone::Alone;
 use crate::encoding::{decode_log_id, encode_log_id, encode_vote, log_id_of, tag_of};
 use crate::error::Fault;
 use crate::health::Health;
@@ -41,16 +42,23 @@ pub(crate) struct LogStore {
     committed: Option<LogId>,
     /// Whether `committed` is on its way to the disk.
     committed_written: bool,
+    node: u64,
+    alone: Alone,
 }
 
 impl LogStore {
     /// Reads what the WAL holds of the committed index.
-    pub(crate) fn open(wal: WalHandle, health: Health) -> Result<Self, Fault> {
+    pub(crate) fn open(
+        wal: WalHandle,
+        health: Health,
+        node: u64,
+        alone: Alone,
+    ) -> Result<Self, Fault> {
         let slot = wal.slot(STREAM, COMMITTED_SLOT).map_err(Fault::Log)?;
         let committed = slot.map(|bytes| decode_log_id(&bytes)).transpose();
         let committed =
             committed.map_err(|source| Fault::Slot { slot: "committed index", source })?;
-        Ok(Self { wal, health, committed, committed_written: true })
+        Ok(Self { wal, health, committed, committed_written: true, node, alone })
     }
 
     fn fail(&self, error: alluvium_wal::Error) -> io::Error {
@@ -166,7 +174,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: Send,
     {
         let committed = self.committed_operation();
-        let entries = entries.into_iter().map(append_operation);
+        let (node, alone) = (self.node, &self.alone);
+        let noted = |entry: &RaftEntry| {
+            if let Some(membership) = entry.payload.membership() {
+                alone.note(node, membership);
+            }
+        };
+        let entries = entries.into_iter().inspect(noted).map(append_operation);
         let mut parts = divide(committed.into_iter().chain(entries).collect());
         let last = parts.pop().expect("at least one part");
         for part in parts {

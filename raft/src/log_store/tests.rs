@@ -15,6 +15,7 @@ use alluvium_wal::sim::{Faults, SimDisk};
 use alluvium_wal::{FsStorage, Storage, Wal, WalService};
 
 use super::*;
+use crate::alone::Alone;
 use crate::applier::Applier;
 use crate::frame::Frame;
 use crate::snapshots::Snapshots;
@@ -42,7 +43,7 @@ impl StoreBuilder<TypeConfig, LogStore, Applier, Kept> for Builder {
         let (wal, _recovery) = Wal::open(storage, options()).expect("opens");
         let (wal, service) = WalService::start(wal).expect("starts");
         let health = Health::new();
-        let log = LogStore::open(wal, health.clone()).expect("opens");
+        let log = LogStore::open(wal, health.clone(), 1, Alone::default()).expect("opens");
         let snapshots = Snapshots::open(&dir.path().join("snapshots")).expect("opens");
         let (sender, effects) = mpsc::channel(1);
         let applier = Applier::new(Arc::new(MemoryStore::new()), snapshots, sender, health);
@@ -76,7 +77,7 @@ async fn append(log: &mut LogStore, entries: Vec<RaftEntry>) -> io::Result<()> {
 
 fn open(disk: &SimDisk) -> (LogStore, WalService) {
     let (wal, service) = open_wal(disk);
-    (LogStore::open(wal, Health::new()).expect("opens"), service)
+    (LogStore::open(wal, Health::new(), 1, Alone::default()).expect("opens"), service)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

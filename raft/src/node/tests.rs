@@ -112,6 +112,32 @@ async fn a_read_index_covers_every_acknowledged_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_gets_a_second_voter_asks_it_before_it_answers_a_read() {
+    let machine = Machine::new(15);
+    let running = machine.start().await;
+    let node = &running.node;
+    assert!(node.alone.is_sure() && node.is_ready.load(Ordering::SeqCst));
+    node.read_index().await.expect("it decides alone");
+    let address = Address { peer: "nowhere".to_owned() };
+    node.raft.add_learner(2, address, false).await.expect("a learner has no vote");
+    assert!(node.alone.is_sure());
+    let before = node.log_bounds().expect("reads").last;
+    let change = node.raft.change_membership([1, 2], false);
+    let in_log = async {
+        while node.log_bounds().expect("reads").last <= before {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (change, in_log) = (std::pin::pin!(change), std::pin::pin!(in_log));
+    let Either::Right(((), _change)) = select(change, in_log).await else {
+        panic!("a voter that cannot be reached agreed")
+    };
+    assert!(!node.alone.is_sure(), "noted before it was in the log");
+    let read = std::pin::pin!(node.read_index());
+    assert!(futures::poll!(read).is_pending(), "nobody has confirmed that it leads");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_sync_nothing_is_acknowledged_and_the_node_says_why() {
     let machine = Machine::new(6);
     let running = machine.start().await;
