@@ -54,7 +54,7 @@ async fn a_directory_that_another_process_has_is_refused_until_that_is_killed() 
     assert!(error.hint().is_some_and(|hint| hint.contains("running server")), "{error}");
     owner.kill().expect("kill -9");
     owner.wait().expect("it ends");
-    let lake = Lake { node: open(&dir).await.expect("nobody has it"), root };
+    let lake = Lake { node: open(&dir).await.expect("nobody has it").into(), root };
     assert_eq!(lake.rows().await, expect(&[("a", 1), ("b", 2)]));
 }
 
@@ -76,7 +76,7 @@ async fn a_directory_of_a_newer_version_is_refused_and_left_as_it_is() {
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert_eq!(std::fs::read(&identity).expect("reads"), newer);
     write(&identity, &ours);
-    let lake = Lake { node: open(&dir).await.expect("as it was"), root };
+    let lake = Lake { node: open(&dir).await.expect("as it was").into(), root };
     assert_eq!(lake.rows().await, expect(&[("a", 1)]));
 }
 

@@ -58,7 +58,7 @@ async fn a_shutdown_under_appends_keeps_what_it_acknowledged_and_refuses_the_res
     let dir = lake.dir();
     let Lake { node, root } = lake;
     drop(node);
-    let lake = Lake { node: open(&dir).await.expect("opens again"), root };
+    let lake = Lake { node: open(&dir).await.expect("opens again").into(), root };
     let found: Vec<i64> = lake.rows().await.into_iter().map(|row| row.1).collect();
     let total: usize = writers.iter().map(|(acknowledged, _)| acknowledged.len()).sum();
     assert!(total >= 200, "{total} appends were acknowledged");

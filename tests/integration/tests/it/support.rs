@@ -6,10 +6,44 @@ use std::sync::Arc;
 use alluvium_engine::{Caller, Config, Error, Node, RegisterOptions, SqlOptions};
 use arrow::array::{ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use tokio::runtime::Handle;
+
+/// A node that is shut down when the test is done with it: a process that exits beside threads of the store may
+/// abort.
+pub(crate) struct Opened(Option<Node>);
+
+impl Opened {
+    /// Stops the node.
+    pub(crate) async fn shutdown(mut self) -> Result<(), Error> {
+        self.0.take().expect("it is stopped once").shutdown().await
+    }
+}
+
+impl From<Node> for Opened {
+    fn from(node: Node) -> Self {
+        Self(Some(node))
+    }
+}
+
+impl std::ops::Deref for Opened {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        self.0.as_ref().expect("it is not stopped")
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let Some(node) = self.0.take().filter(|_| !std::thread::panicking()) else { return };
+        // The test may have stopped it already, through another handle.
+        drop(tokio::task::block_in_place(|| Handle::current().block_on(node.shutdown())));
+    }
+}
 
 /// A node and the directory it lives in.
 pub(crate) struct Lake {
-    pub(crate) node: Node,
+    pub(crate) node: Opened,
     pub(crate) root: tempfile::TempDir,
 }
 
@@ -18,7 +52,7 @@ impl Lake {
     pub(crate) async fn new() -> Self {
         let root = tempfile::tempdir().expect("temporary directory");
         let node = open(&root.path().join("node")).await.expect("a new directory opens");
-        Self { node, root }
+        Self { node: node.into(), root }
     }
 
     /// Opens a node with a keyed dataset `t (key utf8, value int64)`.
@@ -38,7 +72,7 @@ impl Lake {
         let dir = self.dir();
         self.node.shutdown().await.expect("stops");
         let node = open(&dir).await.expect("opens again");
-        Self { node, root: self.root }
+        Self { node: node.into(), root: self.root }
     }
 
     /// Appends rows to `t`.
