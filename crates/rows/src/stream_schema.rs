@@ -65,14 +65,11 @@ fn damaged(field: &ipc::Field<'_>) -> StreamFault {
 }
 
 /// Puts the name of the field around it before that of a refused one.
-fn within(fault: StreamFault, parent: &ipc::Field<'_>) -> StreamFault {
-    match fault {
-        StreamFault::Field { name, type_name } => {
-            let name = format!("{}.{name}", parent.name().unwrap_or_default());
-            StreamFault::Field { name, type_name }
-        }
-        fault => fault,
+fn within(mut fault: StreamFault, parent: &ipc::Field<'_>) -> StreamFault {
+    if let StreamFault::Field { name, .. } = &mut fault {
+        *name = format!("{}.{name}", parent.name().unwrap_or_default());
     }
+    fault
 }
 
 /// Returns how people call a type that may not be one.

@@ -49,7 +49,9 @@ impl Error {
             Self::Column { column, fault } => {
                 Self::Column { column: format!("{name}.{column}"), fault }
             }
-            fault => Self::Column { column: name.to_owned(), fault: Box::new(fault) },
+            Self::Missing { .. } | Self::Impossible { .. } | Self::NestedTooDeep { .. } => {
+                Self::Column { column: name.to_owned(), fault: Box::new(self) }
+            }
         }
     }
 }

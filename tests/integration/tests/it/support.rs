@@ -37,7 +37,8 @@ impl Drop for Opened {
     fn drop(&mut self) {
         let Some(node) = self.0.take().filter(|_| !std::thread::panicking()) else { return };
         // The test may have stopped it already, through another handle.
-        drop(tokio::task::block_in_place(|| Handle::current().block_on(node.shutdown())));
+        let stopping = async { drop(node.shutdown().await) };
+        tokio::task::block_in_place(|| Handle::current().block_on(stopping));
     }
 }
 

@@ -112,7 +112,7 @@ async fn rows_of_such_a_type_are_refused_embedded_and_over_the_port_and_none_is_
     let lake = Lake::keyed().await;
     lake.append(&[("a", 1)]).await;
     let before = state(&lake).await;
-    with_server(&lake, async |mut client| {
+    Box::pin(with_server(&lake, async |mut client| {
         for (data_type, _, culprit) in table() {
             let columns =
                 vec![Field::new("key", DataType::Utf8, false), field("value", data_type.clone())];
@@ -139,7 +139,7 @@ async fn rows_of_such_a_type_are_refused_embedded_and_over_the_port_and_none_is_
             let named = text.contains("\"value") && text.contains(word);
             assert!(named, "{data_type} over the port: {text}");
         }
-    })
+    }))
     .await;
     assert_eq!(state(&lake).await, before, "nothing was proposed");
     assert_eq!(lake.rows().await, expect(&[("a", 1)]));
@@ -158,7 +158,10 @@ async fn a_type_that_the_protocol_can_say_and_no_dataset_holds_is_refused_by_col
     };
     let list = |kind| Some(Kind::List(Box::new(column("element", kind))));
     let structure = |fields| Some(Kind::Structure(v1::Struct { fields }));
-    let deep = (0..9).fold(Some(Kind::Scalar(4)), |kind, _| list(kind));
+    let mut deep = Some(Kind::Scalar(4));
+    for _ in 0..9 {
+        deep = list(deep);
+    }
     let table = [
         (None, "column \"bad\": the request has no kind of a type"),
         (Some(Kind::Scalar(0)), "column \"bad\": the request has no scalar of a type"),
