@@ -541,9 +541,11 @@ fn segments_read_side_by_side_are_judged_in_their_order() {
             built.flip(segment, 9_000);
         }
         let errors = [open(&built), shared(&built)].map(|opened| opened.expect_err("damaged"));
-        let named = errors.map(|error| match error {
-            Error::Corrupt { segment, offset, lsn, reason } => (segment, offset, lsn, reason),
-            error => panic!("named as {error}"),
+        let named = errors.map(|error| {
+            let Error::Corrupt { segment, offset, lsn, reason } = error else {
+                panic!("named as {error}")
+            };
+            (segment, offset, lsn, reason)
         });
         assert_eq!(named[0], named[1]);
         assert_eq!(named[0].0, SegmentSeq(damaged[0]));
