@@ -25,7 +25,7 @@ use crate::log::NodeLog;
 use crate::maintain;
 use crate::pressure::Pressure;
 use crate::scrub::{self, Scrub};
-use crate::tasks::{Tasks, blocking};
+use crate::tasks::{QueryThreads, Tasks, blocking};
 use crate::{Config, DEFAULT_BUCKET, Error};
 
 /// Entries that a purge leaves behind the snapshot, because a purge that runs into a queued apply is a known
@@ -456,10 +456,11 @@ fn open_query(
     buckets: &Buckets,
 ) -> Result<QueryEngine, Error> {
     durable::create_dir_all(&dir.spill()).map_err(|source| unusable(&dir.spill(), source))?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let query_config = QueryConfig {
         memory_bytes: config.query_memory_bytes,
         spill_dir: dir.spill(),
-        target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
+        target_partitions: threads,
         default_timeout_ms: u64::try_from(config.statement_timeout.as_millis()).unwrap_or(u64::MAX),
         tombstone_cache_bytes: TOMBSTONE_CACHE_BYTES,
         delta_cache_bytes: DELTA_CACHE_BYTES,
@@ -472,7 +473,9 @@ fn open_query(
         system: log,
         clock: config.machine.clock(),
     };
-    Ok(QueryEngine::new(query_config, sources)?)
+    let query_threads =
+        QueryThreads::start(threads).map_err(|source| unusable(&dir.spill(), source))?;
+    Ok(QueryEngine::new(query_config, sources, Arc::new(query_threads))?)
 }
 
 fn unusable(path: &Path, source: std::io::Error) -> Error {

@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_stdx::Spawner;
+use alluvium_stdx::spawn::{self, StandBack};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -70,10 +72,8 @@ impl Tasks {
     /// that nobody may have to wait for.
     pub(crate) fn background(&self, name: &'static str, future: BoxFuture<'static, ()>) {
         let (ended, end) = tokio::sync::oneshot::channel::<()>();
-        let started = alluvium_stdx::spawn::thread(name, move || {
-            if let Err(error) = alluvium_stdx::spawn::lower_priority() {
-                tracing::warn!(%error, "background work runs at normal priority");
-            }
+        let started = spawn::thread(name, move || {
+            stand_back(StandBack::Most);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime needs a few file descriptors").block_on(future);
             drop(ended);
@@ -84,6 +84,54 @@ impl Tasks {
             assert!(end.await.is_err(), "nothing is ever sent");
         };
         self.task(name, wait.boxed());
+    }
+}
+
+fn stand_back(by: StandBack) {
+    if let Err(error) = spawn::stand_back(by) {
+        tracing::warn!(%error, ?by, "work runs at normal priority");
+    }
+}
+
+/// The threads of queries: others than those of consensus and of callers, and behind them, so that no statement,
+/// however busy, keeps a write or another caller waiting.
+#[derive(Debug)]
+pub(crate) struct QueryThreads {
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl QueryThreads {
+    /// Starts `threads` threads.
+    ///
+    /// # Errors
+    /// When the system has no thread or file descriptor left.
+    pub(crate) fn start(threads: usize) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("query")
+            .worker_threads(threads)
+            .on_thread_start(|| stand_back(StandBack::Some))
+            .enable_all()
+            .build()?;
+        Ok(Self { runtime: Some(runtime) })
+    }
+}
+
+impl Drop for QueryThreads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Not waited for: whoever drops it may be a task, and what still runs there has no reader.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Spawner for QueryThreads {
+    fn task(&self, _name: &'static str, future: BoxFuture<'static, ()>) {
+        let runtime = self.runtime.as_ref().expect("it is there until it is dropped");
+        #[expect(clippy::disallowed_methods, reason = "this module is the seam")]
+        // Its reader hears of a panic: the channel between them closes without an end.
+        drop(runtime.spawn(future));
     }
 }
 

@@ -38,7 +38,7 @@ use alluvium_types::{LogIndex, Schema};
 use crate::Error;
 use crate::metadata::DatasetAt;
 use crate::table::QueryScope;
-use crate::tombstones::{DeltaTarget, visible};
+use crate::tombstones::{DeltaTarget, ScanTombstones, visible};
 
 mod rows;
 
@@ -65,24 +65,13 @@ impl DeltaScan<'_> {
         let first = deltas.first().expect("a scan of deltas has some").0;
         let hides =
             dataset.is_keyed() && dataset.has_tombstone_after(&scope.sources.view, first)?;
-        let base = hides.then(|| {
-            let indexes = deltas.iter().map(|(index, _)| *index);
-            Tombstones { first, base: scope.resolver.base(dataset.key(), indexes) }
-        });
+        let indexes = deltas.iter().map(|(index, _)| *index);
+        let tombstones = hides.then(|| scope.resolver.of_deltas(dataset, indexes));
         let keep = scope.delta_rows.fits(deltas.iter().map(|(_, delta)| delta));
         let parts = split(deltas, self.partitions);
         let scan = DeltaScanExec::new(dataset, scope, self.projection, parts)?;
-        Ok(Arc::new(DeltaScanExec { tombstones: base, keep, ..scan }))
+        Ok(Arc::new(DeltaScanExec { tombstones, keep, ..scan }))
     }
-}
-
-/// The tombstones that may hide rows of a scan.
-#[derive(Debug, Clone, Copy)]
-struct Tombstones {
-    /// No row of the scan has a lower index.
-    first: LogIndex,
-    /// What is known of each delta accounts for the tombstones up to here.
-    base: LogIndex,
 }
 
 type Deltas = Arc<[(LogIndex, DeltaRecord)]>;
@@ -114,7 +103,7 @@ struct DeltaScanExec {
     columns: Vec<usize>,
     parts: Vec<Deltas>,
     /// Nothing when no tombstone hides a row.
-    tombstones: Option<Tombstones>,
+    tombstones: Option<Arc<ScanTombstones>>,
     /// Whether what is read is kept for other queries.
     keep: bool,
     properties: Arc<PlanProperties>,
@@ -188,9 +177,9 @@ impl ExecutionPlan for DeltaScanExec {
     ) -> PlanResult<SendableRecordBatchStream> {
         let schema = self.schema();
         let deltas = Arc::clone(&self.parts[partition]);
-        let hides = |tombstones| Hides::new(tombstones, &self.dataset);
+        let hides = |tombstones: &Arc<_>| Hides::new(Arc::clone(tombstones), &self.dataset);
         let reader = Arc::new(DeltaReader {
-            hides: self.tombstones.map(hides).transpose()?,
+            hides: self.tombstones.as_ref().map(hides).transpose()?,
             keep: self.keep,
             dataset: Arc::clone(&self.dataset),
             scope: Arc::clone(&self.scope),
@@ -239,12 +228,12 @@ struct DeltaReader {
 
 /// How rows are found that tombstones hide.
 struct Hides {
-    tombstones: Tombstones,
+    tombstones: Arc<ScanTombstones>,
     keys: KeyEncoder,
 }
 
 impl Hides {
-    fn new(tombstones: Tombstones, dataset: &DatasetAt) -> Result<Self, Error> {
+    fn new(tombstones: Arc<ScanTombstones>, dataset: &DatasetAt) -> Result<Self, Error> {
         let keys = KeyEncoder::new(&dataset.schema);
         let keys = keys.map_err(|source| Error::tombstones(dataset.name(), source))?;
         Ok(Self { tombstones, keys })
@@ -325,19 +314,14 @@ impl DeltaReader {
         batches: &[RecordBatch],
     ) -> Result<Arc<RoaringBitmap>, Error> {
         let Some(hides) = &self.hides else { return Ok(Arc::default()) };
-        let (dataset, base) = (self.dataset.as_ref(), hides.tombstones.base);
-        let target = DeltaTarget { dataset, index, base, keys: &hides.keys };
+        let target = DeltaTarget { index, tombstones: &hides.tombstones, keys: &hides.keys };
         self.scope.resolver.hidden_in_delta(&target, batches)
     }
 
     /// Returns the hidden rows of a batch with rows of several deltas.
     fn hidden_in_batch(&self, batch: &RecordBatch) -> Result<RoaringBitmap, Error> {
         let Some(hides) = &self.hides else { return Ok(RoaringBitmap::new()) };
-        let (dataset, first) = (&self.dataset, hides.tombstones.first);
-        let resolver = &self.scope.resolver;
-        let index = resolver.index(dataset.key(), dataset.name(), first, dataset.at)?;
-        let hidden = index.resolve(&hides.keys, batch, dataset.at);
-        hidden.map_err(|source| Error::tombstones(dataset.name(), source))
+        self.scope.resolver.hidden_in_batch(&hides.tombstones, &hides.keys, batch)
     }
 
     /// Returns the scan's columns of the rows that are not hidden; the batch begins at `position` of them.

@@ -10,9 +10,11 @@ use std::time::Duration;
 use datafusion::execution::SendableRecordBatchStream;
 
 use alluvium_state_machine::record::DatasetRecord;
+use alluvium_stdx::Spawner;
 use alluvium_types::LogIndex;
 
 use crate::Error;
+use crate::apart;
 use crate::deep::deep;
 use crate::deltas::DeltaRows;
 use crate::files::Footers;
@@ -23,6 +25,7 @@ use crate::predicate::{self, ResolvedKeys};
 use crate::request::QueryRequest;
 use crate::session::SharedSession;
 use crate::sources::Sources;
+use crate::stop::Stop;
 use crate::stores::QueryStores;
 use crate::stream::{Limits, QueryStats, QueryStream, Running};
 use crate::table::QueryScope;
@@ -53,10 +56,11 @@ pub struct QueryConfig {
 pub struct QueryEngine {
     config: QueryConfig,
     planner: Arc<Planner>,
-    memory: SharedMemory,
+    memory: Arc<SharedMemory>,
     resolver: Arc<Resolver>,
     footers: Arc<Footers>,
     delta_rows: Arc<DeltaRows>,
+    spawner: Arc<dyn Spawner>,
 }
 
 impl std::fmt::Debug for QueryEngine {
@@ -66,19 +70,24 @@ impl std::fmt::Debug for QueryEngine {
 }
 
 impl QueryEngine {
-    /// Returns an engine over `sources`.
+    /// Returns an engine over `sources`, whose queries run in tasks of `spawner`. Nothing that must not wait may run
+    /// on its threads.
     ///
     /// # Errors
     /// [`Error::Setup`] when DataFusion cannot be configured.
-    pub fn new(config: QueryConfig, sources: Sources) -> Result<Self, Error> {
+    pub fn new(
+        config: QueryConfig,
+        sources: Sources,
+        spawner: Arc<dyn Spawner>,
+    ) -> Result<Self, Error> {
         let session = SharedSession::new(config.spill_dir.clone(), config.target_partitions)?;
         let view = Arc::clone(&sources.view);
         let resolver = Arc::new(Resolver::new(view, config.tombstone_cache_bytes));
         let footers = Arc::new(Footers::new(FOOTER_CACHE_BYTES));
         let delta_rows = Arc::new(DeltaRows::new(config.delta_cache_bytes));
-        let memory = SharedMemory::new(config.memory_bytes);
+        let memory = Arc::new(SharedMemory::new(config.memory_bytes));
         let planner = Arc::new(Planner { sources, session });
-        Ok(Self { config, planner, memory, resolver, footers, delta_rows })
+        Ok(Self { config, planner, memory, resolver, footers, delta_rows, spawner })
     }
 
     /// Runs one statement.
@@ -91,10 +100,12 @@ impl QueryEngine {
         let mut limits = Limits::new(timeout, request.cancel.cancelled());
         let scope = self.scope(request.at);
         let memory_bytes = self.memory_of(&request);
-        let started = self.start(sql.to_owned(), Arc::clone(&scope), memory_bytes);
-        let (batches, memory) = limits.hold(started).await?;
+        let stop = Stop::default();
+        let started = self.start(sql.to_owned(), Arc::clone(&scope), memory_bytes, stop.clone());
+        let started = apart::start(self.spawner.as_ref(), stop, started);
+        let batches = limits.hold(started).await?;
         let rows_left = request.row_limit;
-        let running = Running { batches, limits, rows_left, memory_bytes, _memory: memory };
+        let running = Running { batches, limits, rows_left, memory_bytes };
         Ok(QueryStream::new(request.at, Arc::clone(&scope.stats), running))
     }
 
@@ -114,43 +125,49 @@ impl QueryEngine {
         let mut limits = Limits::new(default, request.cancel.cancelled());
         let memory_bytes = self.memory_of(&request);
         let resolved = self.resolve(dataset.clone(), self.scope(at), predicate, memory_bytes);
-        limits.hold(resolved).await
+        limits.hold(apart::run(self.spawner.as_ref(), resolved)).await
     }
 
     /// Plans a statement once there is memory for it, and starts it.
-    async fn start(
+    fn start(
         &self,
         sql: String,
         scope: Arc<QueryScope>,
         memory_bytes: usize,
-    ) -> Result<(SendableRecordBatchStream, MemoryShare), Error> {
-        let memory = self.memory.take(memory_bytes).await;
-        let planner = Arc::clone(&self.planner);
-        // The share goes with the work: planning that nobody waits for any more still counts.
-        deep(move || async move {
-            let batches = planner.start(&sql, &scope, memory_bytes).await?;
-            Ok((batches, memory))
-        })
-        .await
+        stop: Stop,
+    ) -> impl Future<Output = Result<(SendableRecordBatchStream, MemoryShare), Error>> + use<> {
+        let (memory, planner) = (Arc::clone(&self.memory), Arc::clone(&self.planner));
+        async move {
+            let memory = memory.take(memory_bytes).await;
+            // The share goes with the work: planning that nobody waits for any more still counts.
+            deep(move || async move {
+                let batches = planner.start(&sql, &scope, memory_bytes, &stop).await?;
+                Ok((batches, memory))
+            })
+            .await
+        }
     }
 
-    async fn resolve(
+    fn resolve(
         &self,
         dataset: DatasetRecord,
         scope: Arc<QueryScope>,
         predicate: &str,
         memory_bytes: usize,
-    ) -> Result<ResolvedKeys, Error> {
-        let memory = self.memory.take(memory_bytes).await;
-        let (planner, text) = (Arc::clone(&self.planner), predicate.to_owned());
-        let (planned, _memory) = deep(move || async move {
-            let state = planner.state(&scope, memory_bytes)?;
-            let dataset = DatasetAt::of(&planner.sources.view, dataset, scope.at)?;
-            let planned = predicate::plan(&state, &scope, dataset, &text, memory_bytes).await?;
-            Ok((planned, memory))
-        })
-        .await?;
-        planned.resolve().await
+    ) -> impl Future<Output = Result<ResolvedKeys, Error>> + use<> {
+        let (memory, planner) = (Arc::clone(&self.memory), Arc::clone(&self.planner));
+        let text = predicate.to_owned();
+        async move {
+            let memory = memory.take(memory_bytes).await;
+            let (planned, _memory) = deep(move || async move {
+                let state = planner.state(&scope, memory_bytes)?;
+                let dataset = DatasetAt::of(&planner.sources.view, dataset, scope.at)?;
+                let planned = predicate::plan(&state, &scope, dataset, &text, memory_bytes).await?;
+                Ok((planned, memory))
+            })
+            .await?;
+            planned.resolve().await
+        }
     }
 
     fn memory_of(&self, request: &QueryRequest) -> usize {

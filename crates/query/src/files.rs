@@ -25,7 +25,7 @@ use crate::pruning::FileStatistics;
 use crate::schema_map::FieldIdAdapters;
 use crate::stores::OpenFile;
 use crate::table::QueryScope;
-use crate::tombstones::FileTarget;
+use crate::tombstones::{FileTarget, ScanTombstones};
 
 mod reader;
 mod source;
@@ -59,11 +59,11 @@ impl FileScan<'_> {
         let total = records.len();
         let kept = self.prune(records);
         let pruned = total - kept.len();
-        let hides_any = self.hides_any(&kept)?;
+        let hidden_by = self.tombstones(&kept)?;
         let mut versions: BTreeMap<SchemaVersion, Version> = BTreeMap::new();
         for record in &kept {
             let version = versions.entry(record.schema_version).or_default();
-            self.add(version, record, hides_any)?;
+            self.add(version, record, hidden_by.as_ref())?;
         }
         let mut plans = Vec::with_capacity(versions.len());
         for (number, version) in versions {
@@ -84,42 +84,44 @@ impl FileScan<'_> {
         records.into_iter().zip(keep).filter_map(|(record, keep)| keep.then_some(record)).collect()
     }
 
-    /// Says whether any file may have hidden rows: one look instead of one for each file.
-    fn hides_any(&self, records: &[FileRecord]) -> Result<bool, Error> {
-        let lowest = records.iter().map(visible_after).min();
-        match lowest {
-            Some(after) if self.dataset.is_keyed() => {
-                self.dataset.has_tombstone_after(&self.scope.sources.view, after)
-            }
-            Some(_) | None => Ok(false),
-        }
+    /// Returns the tombstones that may hide rows of these files, if there are any: one look instead of one for each.
+    fn tombstones(&self, records: &[FileRecord]) -> Result<Option<Arc<ScanTombstones>>, Error> {
+        let files = records.iter().map(|record| (record.file, visible_after(record)));
+        let Some(lowest) = files.clone().map(|(_, after)| after).min() else { return Ok(None) };
+        let view = &self.scope.sources.view;
+        let may_hide = self.dataset.is_keyed() && self.dataset.has_tombstone_after(view, lowest)?;
+        Ok(may_hide.then(|| self.scope.resolver.of_files(self.dataset, files)))
     }
 
     fn add(
         &self,
         version: &mut Version,
         record: &FileRecord,
-        hides_any: bool,
+        hidden_by: Option<&Arc<ScanTombstones>>,
     ) -> Result<(), Error> {
         let attested = record.attested().expect("a live file is attested");
         let (dataset, scope) = (self.dataset, self.scope);
         let bucket = &dataset.record.bucket;
         let open = scope.stores.admit(bucket, dataset.key(), record, attested)?;
         let after = visible_after(record);
-        let hides = hides_any && dataset.has_tombstone_after(&scope.sources.view, after)?;
+        let hidden_by = match hidden_by {
+            Some(hidden_by) if dataset.has_tombstone_after(&scope.sources.view, after)? => {
+                Some(Arc::clone(hidden_by))
+            }
+            Some(_) | None => None,
+        };
+        let hides = hidden_by.is_some();
         let mut file = PartitionedFile::new_from_meta(meta(&open));
         let rows = usize::try_from(attested.rows).expect("rows of a file fit in memory");
         let mut statistics = Statistics::new_unknown(&dataset.arrow_with_index);
         statistics.num_rows = if hides { Precision::Inexact(rows) } else { Precision::Exact(rows) };
         file = file.with_statistics(Arc::new(statistics));
-        if hides {
+        if let Some(tombstones) = hidden_by {
             file.extensions.insert(FileTarget {
-                dataset: dataset.key(),
-                name: dataset.name().to_owned(),
                 file: record.file,
                 after,
                 schema: dataset.schema_version(&scope.sources.view, record.schema_version)?,
-                at: dataset.at,
+                tombstones,
             });
         }
         version.files.push(file);

@@ -1,13 +1,16 @@
 //! A lake in memory for tests: real apply, real seals and compactions, a log that can be purged.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
+use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 
 use alluvium_materialize::{FileContext, LogError, LogSource, compact, seal};
 use alluvium_rows::{KeyEncoder, encode_body, join_keys};
@@ -15,7 +18,7 @@ use alluvium_state_machine::record::{AppliedEntry, DatasetRecord, FileContent, F
 use alluvium_state_machine::{
     BatchEntry, EntryContent, MemoryStore, MetaStore, View, apply_batch, catalog, payload_hash,
 };
-use alluvium_stdx::ManualClock;
+use alluvium_stdx::{ManualClock, Spawner};
 use alluvium_storage::{Bucket, BucketKind};
 use alluvium_types::{
     Append, Attest, Command, Compact, DataType, DatasetKey, DatasetOptions, Entry, Envelope,
@@ -72,6 +75,36 @@ impl SystemSource for MemoryLog {
     }
 }
 
+/// Threads of queries, as a node has them, and how many queries run on them.
+#[derive(Debug)]
+struct QueryThreads {
+    running: watch::Sender<usize>,
+}
+
+impl Spawner for QueryThreads {
+    fn task(&self, _name: &'static str, future: BoxFuture<'static, ()>) {
+        static THREADS: OnceLock<Runtime> = OnceLock::new();
+        let start = || Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let threads = THREADS.get_or_init(|| start().expect("a runtime"));
+        self.running.send_modify(|running| *running += 1);
+        let ended = Ended(self.running.clone());
+        #[expect(clippy::disallowed_methods, reason = "the threads of a test")]
+        drop(threads.spawn(async move {
+            let _ended = ended;
+            future.await;
+        }));
+    }
+}
+
+/// Counts a query as ended when it is dropped.
+struct Ended(watch::Sender<usize>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running -= 1);
+    }
+}
+
 struct OneBucket(Arc<Bucket>);
 
 impl BucketSource for OneBucket {
@@ -87,6 +120,8 @@ pub(crate) struct Lake {
     pub(crate) objects: Arc<InMemory>,
     bucket: Arc<Bucket>,
     pub(crate) engine: QueryEngine,
+    /// How many queries run.
+    pub(crate) queries: watch::Receiver<usize>,
     pub(crate) at: LogIndex,
     _spill: tempfile::TempDir,
 }
@@ -140,8 +175,11 @@ impl Lake {
             system: Arc::clone(&log) as Arc<dyn SystemSource>,
             clock: Arc::new(ManualClock::starting_at(1_000)),
         };
-        let engine = QueryEngine::new(config, sources).expect("an engine");
-        Self { store, log, objects, bucket, engine, at: LogIndex(0), _spill: spill }
+        let (running, queries) = watch::channel(0);
+        let engine = QueryEngine::new(config, sources, Arc::new(QueryThreads { running }))
+            .expect("an engine");
+        let at = LogIndex(0);
+        Self { store, log, objects, bucket, engine, queries, at, _spill: spill }
     }
 
     pub(crate) fn propose(&mut self, command: Command, body: Bytes) -> Outcome {

@@ -12,6 +12,7 @@
 
 #![deny(missing_docs)]
 
+mod apart;
 mod cache;
 mod catalog;
 mod deep;
@@ -29,6 +30,7 @@ mod schema_map;
 mod session;
 mod sources;
 mod sql;
+mod stop;
 mod stores;
 mod stream;
 mod system;

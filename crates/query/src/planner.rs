@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::error::Result as PlanResult;
 use datafusion::execution::context::{SQLOptions, SessionState};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
@@ -21,6 +24,7 @@ use crate::recover::{nearest, recover};
 use crate::session::SharedSession;
 use crate::sources::Sources;
 use crate::sql::{Names, Parsed, Relation, VersionedName};
+use crate::stop::Stop;
 use crate::table::QueryScope;
 
 /// Plans the statements of an engine.
@@ -46,6 +50,7 @@ impl Planner {
         sql: &str,
         scope: &Arc<QueryScope>,
         memory_bytes: usize,
+        stop: &Stop,
     ) -> Result<SendableRecordBatchStream, Error> {
         let statement = self.understand(sql, scope.at)?;
         let state = self.state(scope, memory_bytes)?;
@@ -53,7 +58,12 @@ impl Planner {
         let plan = state.statement_to_plan(statement).await.map_err(recovered)?;
         check_plan(&plan)?;
         let physical = state.create_physical_plan(&plan).await.map_err(recovered)?;
-        execute_stream(physical, state.task_ctx()).map_err(recovered)
+        let (guarded, has_nested_loops) = stop.guard(physical).map_err(recovered)?;
+        let context = match has_nested_loops {
+            true => without_spilling(&state).map_err(recovered)?,
+            false => state.task_ctx(),
+        };
+        execute_stream(guarded, context).map_err(recovered)
     }
 
     /// Parses a statement and spells its names as the catalog does.
@@ -121,6 +131,16 @@ impl Planner {
         let suggestion = nearest(name, names.iter().map(|(name, _)| name.as_str()));
         Ok(Error::TableNotFound { name: name.to_owned(), at, suggestion })
     }
+}
+
+/// DataFusion 54 executes the left side of a nested-loop join again when it has to spill, and operators below it
+/// that have run once panic. Without a place to spill to, it says that memory ran out.
+fn without_spilling(state: &SessionState) -> PlanResult<Arc<TaskContext>> {
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled).build()?;
+    let runtime =
+        RuntimeEnv { disk_manager: Arc::new(disk), ..state.runtime_env().as_ref().clone() };
+    let context = TaskContext::from(state).with_runtime(Arc::new(runtime));
+    Ok(Arc::new(context))
 }
 
 fn add_field(names: &mut Names, field: &Field) {

@@ -18,7 +18,6 @@ use tokio::time::Sleep;
 use alluvium_types::{DatasetKey, LogIndex};
 
 use crate::Error;
-use crate::memory::MemoryShare;
 use crate::recover::recover;
 use crate::request::Cancelled;
 
@@ -117,8 +116,6 @@ pub(crate) struct Running {
     pub(crate) limits: Limits,
     pub(crate) rows_left: Option<u64>,
     pub(crate) memory_bytes: usize,
-    /// Dropped last: what others may take is free by then.
-    pub(crate) _memory: MemoryShare,
 }
 
 /// When to stop.

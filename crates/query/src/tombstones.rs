@@ -7,5 +7,5 @@ mod positions;
 mod resolver;
 mod visible;
 
-pub(crate) use resolver::{DeltaTarget, FileTarget, Resolver};
+pub(crate) use resolver::{DeltaTarget, FileTarget, Resolver, ScanTombstones};
 pub(crate) use visible::visible;

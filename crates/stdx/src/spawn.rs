@@ -87,15 +87,28 @@ pub fn side_by_side<I: Send, T: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Lets every other thread go before the calling one: for materialization, so that the log's writer is
-/// never kept waiting by it. Nice 19 rather than the idle class: an idle thread may starve for ever.
+/// How far a thread stands back behind others, as nice(2) counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StandBack {
+    /// Behind consensus and its callers: for queries.
+    Some,
+    /// Behind every other thread: for materialization. Not the idle class: an idle thread may starve for ever.
+    Most,
+}
+
+/// Lets other threads go before the calling one, so that the log's writer is never kept waiting by it. Threads that
+/// it starts stand back as far.
 ///
 /// # Errors
 /// The failure of setpriority.
-pub fn lower_priority() -> std::io::Result<()> {
+pub fn stand_back(by: StandBack) -> std::io::Result<()> {
+    let nice = match by {
+        StandBack::Some => 5,
+        StandBack::Most => 19,
+    };
     #[expect(unsafe_code, reason = "the standard library sets no priority")]
     // SAFETY: no memory is passed; on Linux zero names the calling thread alone.
-    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
     match result {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),

@@ -15,6 +15,7 @@ mod memory;
 mod model;
 mod museum;
 mod refusals;
+mod stop;
 
 pub(crate) type Row = (i64, Option<i32>, Option<&'static str>);
 

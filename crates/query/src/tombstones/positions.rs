@@ -11,6 +11,9 @@ use roaring::RoaringBitmap;
 
 use alluvium_types::LogIndex;
 
+/// What a bitmap takes besides its values: itself, and its first container.
+const BITMAP_BYTES: usize = 128;
+
 /// The hidden rows of a file, as far as tombstones were looked at.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolved {
@@ -91,8 +94,9 @@ impl Resolved {
 
     /// Returns about how many bytes it holds.
     pub(crate) fn bytes(&self) -> usize {
-        let layers: usize = self.layers.iter().map(|(_, rows)| 16 + rows.serialized_size()).sum();
-        128 + layers + self.all.serialized_size() + self.row_groups.len() * 8
+        let of = |rows: &RoaringBitmap| BITMAP_BYTES + rows.serialized_size();
+        let layers: usize = self.layers.iter().map(|(_, rows)| of(rows)).sum();
+        128 + layers + of(&self.all) + self.row_groups.len() * 8
     }
 }
 

@@ -30,30 +30,57 @@ use crate::tombstones::positions::{Hidden, Resolved};
 /// A file whose hidden rows are wanted.
 #[derive(Debug)]
 pub(crate) struct FileTarget {
-    /// Its dataset.
-    pub(crate) dataset: DatasetKey,
-    /// The dataset's name, for errors.
-    pub(crate) name: String,
     /// The file.
     pub(crate) file: FileId,
     /// Tombstones up to here hide no row that is in it.
     pub(crate) after: LogIndex,
     /// The schema its rows have.
     pub(crate) schema: Schema,
-    /// The index of the query.
-    pub(crate) at: LogIndex,
+    /// The tombstones of its scan.
+    pub(crate) tombstones: Arc<ScanTombstones>,
 }
 
 /// A delta whose hidden rows are wanted.
 pub(crate) struct DeltaTarget<'a> {
-    /// Its dataset, at the index of the query.
-    pub(crate) dataset: &'a DatasetAt,
     /// The index of the delta.
     pub(crate) index: LogIndex,
-    /// Where the tombstones begin that the scan asks for, so that all its deltas ask for the same.
-    pub(crate) base: LogIndex,
+    /// The tombstones of its scan.
+    pub(crate) tombstones: &'a ScanTombstones,
     /// Encodes the dataset's keys.
     pub(crate) keys: &'a KeyEncoder,
+}
+
+/// The tombstones that a scan asks for, each index of them made at most once however many files and deltas, and
+/// however little the caches hold.
+#[derive(Debug)]
+pub(crate) struct ScanTombstones {
+    dataset: DatasetKey,
+    /// The dataset's name, for errors.
+    name: String,
+    /// The index of the query.
+    at: LogIndex,
+    /// Nothing that is scanned has a row that an earlier tombstone hides.
+    first: LogIndex,
+    /// What was known of everything that is scanned accounts for the tombstones up to here.
+    base: LogIndex,
+    /// Held while the index is made, which all partitions wait for.
+    from_first: Mutex<Option<Arc<TombstoneIndex>>>,
+    from_base: Mutex<Option<Arc<TombstoneIndex>>>,
+}
+
+impl ScanTombstones {
+    fn new(dataset: &DatasetAt, first: LogIndex, base: LogIndex) -> Self {
+        assert!(first <= base, "what is known of a part goes at least as far as the part");
+        Self {
+            dataset: dataset.key(),
+            name: dataset.name().to_owned(),
+            at: dataset.at,
+            first,
+            base,
+            from_first: Mutex::new(None),
+            from_base: Mutex::new(None),
+        }
+    }
 }
 
 /// Resolves tombstones for all queries of an engine.
@@ -71,7 +98,7 @@ impl std::fmt::Debug for Resolver {
 }
 
 impl Resolver {
-    /// Returns a resolver that keeps at most `cache_bytes`, half of them positions.
+    /// Returns a resolver that keeps at most `cache_bytes`, half of them positions, of files and of deltas alike.
     pub(crate) fn new(view: SharedView, cache_bytes: usize) -> Self {
         let (half, quarter) = (cache_bytes / 2, cache_bytes / 4);
         Self {
@@ -82,15 +109,63 @@ impl Resolver {
         }
     }
 
-    /// Returns the index up to which tombstones are accounted for in each of these deltas.
-    pub(crate) fn base(
+    /// Returns the tombstones of a scan of deltas.
+    pub(crate) fn of_deltas(
         &self,
-        dataset: DatasetKey,
-        deltas: impl Iterator<Item = LogIndex>,
-    ) -> LogIndex {
+        dataset: &DatasetAt,
+        deltas: impl Iterator<Item = LogIndex> + Clone,
+    ) -> Arc<ScanTombstones> {
+        let first = deltas.clone().min().unwrap_or(LogIndex(0));
         let known = lock(&self.deltas);
-        let upto = |delta| known.peek(&(dataset, delta)).map_or(delta, |resolved| resolved.upto);
-        deltas.map(upto).min().unwrap_or(LogIndex(0))
+        let upto =
+            |delta| known.peek(&(dataset.key(), delta)).map_or(delta, |resolved| resolved.upto);
+        let base = deltas.map(upto).min().unwrap_or(first);
+        Arc::new(ScanTombstones::new(dataset, first, base))
+    }
+
+    /// Returns the tombstones of a scan of files, given with the index up to which none hides a row of them.
+    pub(crate) fn of_files(
+        &self,
+        dataset: &DatasetAt,
+        files: impl Iterator<Item = (FileId, LogIndex)> + Clone,
+    ) -> Arc<ScanTombstones> {
+        let first = files.clone().map(|(_, after)| after).min().unwrap_or(LogIndex(0));
+        let known = lock(&self.files);
+        let upto = |(file, after): (FileId, LogIndex)| {
+            let resolved = known.peek(&(dataset.key(), file));
+            resolved.map_or(after, |resolved| resolved.upto.max(after))
+        };
+        let base = files.map(upto).min().unwrap_or(first);
+        Arc::new(ScanTombstones::new(dataset, first, base))
+    }
+
+    /// Returns the tombstones that a part of a scan has yet to look at, of which those up to `upto` are known.
+    fn after(&self, scan: &ScanTombstones, upto: LogIndex) -> Result<Arc<TombstoneIndex>, Error> {
+        // What was known when the scan was planned may be forgotten by now.
+        let (made, from) = match scan.base <= upto {
+            true => (&scan.from_base, scan.base),
+            false => (&scan.from_first, scan.first),
+        };
+        assert!(from <= upto, "a part has rows below the first of its scan");
+        let mut made = lock(made);
+        if let Some(index) = made.as_ref() {
+            return Ok(Arc::clone(index));
+        }
+        let index = self.index(scan.dataset, &scan.name, from, scan.at)?;
+        *made = Some(Arc::clone(&index));
+        Ok(index)
+    }
+
+    /// Returns the rows of a batch that are hidden, whichever deltas of the scan they are of.
+    pub(crate) fn hidden_in_batch(
+        &self,
+        scan: &ScanTombstones,
+        keys: &KeyEncoder,
+        batch: &RecordBatch,
+    ) -> Result<RoaringBitmap, Error> {
+        let index = self.after(scan, scan.first)?;
+        let hidden = index.resolve(keys, batch, scan.at);
+        hidden.map_err(|source| Error::tombstones(&scan.name, source))
     }
 
     /// Returns the rows of a delta that are hidden at the dataset's index, by their position in `batches`, which
@@ -100,16 +175,14 @@ impl Resolver {
         target: &DeltaTarget<'_>,
         batches: &[RecordBatch],
     ) -> Result<Arc<RoaringBitmap>, Error> {
-        let DeltaTarget { dataset, index: delta, base, keys } = *target;
-        let key = (dataset.key(), delta);
+        let DeltaTarget { index: delta, tombstones: scan, keys } = *target;
+        let key = (scan.dataset, delta);
         let known = lock(&self.deltas).get(&key);
         let known = known.unwrap_or_else(|| Arc::new(Resolved::nothing_hidden(delta)));
-        if dataset.at <= known.upto {
-            return Ok(known.hidden(dataset.at).positions);
+        if scan.at <= known.upto {
+            return Ok(known.hidden(scan.at).positions);
         }
-        // What was known when the scan was planned may be forgotten by now.
-        let after = base.min(known.upto);
-        let index = self.index(dataset.key(), dataset.name(), after, dataset.at)?;
+        let index = self.after(scan, known.upto)?;
         let mut found = Vec::new();
         let mut start = 0_u32;
         for batch in batches {
@@ -122,17 +195,17 @@ impl Resolver {
                 }
                 Ok(())
             });
-            looked_up.map_err(|source| Error::tombstones(dataset.name(), source))?;
+            looked_up.map_err(|source| Error::tombstones(&scan.name, source))?;
             start += u32::try_from(batch.num_rows()).expect("a delta has fewer than 2^32 rows");
         }
-        let resolved = known.extended(dataset.at, found, Arc::from([]));
-        let hidden = resolved.hidden(dataset.at).positions;
+        let resolved = known.extended(scan.at, found, Arc::from([]));
+        let hidden = resolved.hidden(scan.at).positions;
         keep(&self.deltas, key, resolved);
         Ok(hidden)
     }
 
     /// Returns the tombstones above `after` up to `at`.
-    pub(crate) fn index(
+    fn index(
         &self,
         dataset: DatasetKey,
         name: &str,
@@ -165,20 +238,21 @@ impl Resolver {
         path: Path,
         len_bytes: u64,
     ) -> Result<Hidden, Error> {
-        let key = (target.dataset, target.file);
+        let scan = target.tombstones.as_ref();
+        let key = (scan.dataset, target.file);
         let known = lock(&self.files).get(&key);
         let known = known.unwrap_or_else(|| Arc::new(Resolved::nothing_hidden(target.after)));
-        if target.at <= known.upto {
-            return Ok(known.hidden(target.at));
+        if scan.at <= known.upto {
+            return Ok(known.hidden(scan.at));
         }
-        let index = self.index(target.dataset, &target.name, known.upto, target.at)?;
+        let index = self.after(scan, known.upto.max(target.after))?;
         let resolved = if index.is_empty() {
-            known.advanced(target.at)
+            known.advanced(scan.at)
         } else {
             let scan = Scan { target, known: &known, index: &index };
             scan.run(ParquetObjectReader::new(store, path).with_file_size(len_bytes)).await?
         };
-        let hidden = resolved.hidden(target.at);
+        let hidden = resolved.hidden(scan.at);
         keep(&self.files, key, resolved);
         Ok(hidden)
     }
@@ -206,8 +280,10 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     async fn run(&self, reader: ParquetObjectReader) -> Result<Resolved, Error> {
-        let unreadable =
-            |source: SharedError| Error::Tombstones { dataset: self.target.name.clone(), source };
+        let unreadable = |source: SharedError| Error::Tombstones {
+            dataset: self.target.tombstones.name.clone(),
+            source,
+        };
         let encoder = KeyEncoder::new(&self.target.schema);
         let encoder = encoder.map_err(|source| unreadable(Arc::new(source)))?;
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await;
@@ -233,7 +309,7 @@ impl Scan<'_> {
         }
         let counted: u64 = row_groups.iter().sum();
         assert!(u64::from(position) == counted, "a scan read {position} of {counted} rows");
-        Ok(self.known.extended(self.target.at, found, row_groups))
+        Ok(self.known.extended(self.target.tombstones.at, found, row_groups))
     }
 
     fn scan(

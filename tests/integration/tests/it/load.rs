@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alluvium_engine::RegisterOptions;
+use alluvium_engine::{RegisterOptions, SqlOptions};
 use alluvium_types::ErrorKind;
 
 use crate::support::{Lake, batch, caller, open, schema};
@@ -69,4 +69,30 @@ async fn a_shutdown_under_appends_keeps_what_it_acknowledged_and_refuses_the_res
     }
     // Of what was refused, some may be there: the answer was lost, not the row.
     assert!((total..=total + writers.len()).contains(&found.len()), "{} of {total}", found.len());
+}
+
+/// In one task: a statement that worked there would keep the append from ever beginning.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_statement_that_never_pauses_keeps_no_append_waiting_and_ends_with_its_time() {
+    let lake = Lake::keyed().await;
+    let rows: Vec<(String, i64)> = (0..2_000).map(|value| (format!("k{value}"), value)).collect();
+    let rows: Vec<(&str, i64)> = rows.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+    lake.append(&rows).await;
+    let text = "SELECT count(*) FROM t a, t b, t c WHERE a.value + b.value + c.value = -1";
+    let timeout = Some(Duration::from_secs(2));
+    let options = SqlOptions { timeout, ..SqlOptions::default() };
+    let busy = async { lake.node.sql(text, options).await?.collect().await };
+    let beside = async {
+        for value in 0..20 {
+            lake.append(&[("beside", value)]).await;
+        }
+        lake.node.status().await.expect("answers")
+    };
+    let (busy, _status) = tokio::join!(busy, beside);
+    let error = busy.expect_err("it would take hours");
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{error}");
+    assert_eq!(
+        lake.number("SELECT count(*) FROM t WHERE key = 'beside'").await.expect("counts"),
+        20
+    );
 }
