@@ -93,8 +93,9 @@ impl Storage for FsStorage {
         std::fs::remove_file(self.path(name))
     }
 
+    /// Two at most: each holds the headers of a whole segment until its turn comes.
     fn read_workers(&self) -> usize {
-        spawn::workers()
+        spawn::workers().min(2)
     }
 
     fn sync_dir(&self) -> io::Result<()> {

@@ -42,7 +42,7 @@ pub(super) fn run(harness: &Harness) -> Result<Section> {
         title: "reopen: opening the log",
         note: format!(
             "A log of {PAYLOAD_BYTES}-byte records is opened until it takes appends, per GB of payload, from a \
-             warm page cache. raft-engine reads with four threads, Alluvium with one. The limit reads the \
+             warm page cache. raft-engine reads with four threads, Alluvium with two. The limit reads the \
              payloads alone, without headers, and checks a CRC of each."
         ),
         figure: "s per GB",
