@@ -28,6 +28,9 @@ enum Handed {
     End,
 }
 
+/// The reader wants rows.
+struct Asked;
+
 /// Starts a query in a task of its own; it reads nothing before the stream is asked for rows. Dropping the stream
 /// stops it.
 pub(crate) async fn start<F>(
@@ -41,7 +44,7 @@ where
     let guard = StopOnDrop(stop);
     let (tell, told) = oneshot::channel();
     let (sender, mut receiver) = mpsc::channel(BATCHES_AHEAD);
-    let (ask, asked) = oneshot::channel::<()>();
+    let (ask, asked) = oneshot::channel();
     let work = async move {
         match started.await {
             Err(error) => drop(tell.send(Err(error))),
@@ -62,7 +65,7 @@ where
         let _held = &guard;
         if let Some(ask) = ask.take() {
             // An error means that the task was lost, which the channel tells too.
-            drop(ask.send(()));
+            drop(ask.send(Asked));
         }
         receiver.poll_recv(context).map(|handed| match handed {
             Some(Handed::Batch(batch)) => Some(batch),
