@@ -28,6 +28,8 @@ pub struct Appender {
     target: Option<Target>,
     waiting: Vec<RecordBatch>,
     waiting_bytes: u64,
+    /// Rows that were pushed before the waiting ones, so that a bad row is named by its place among all.
+    rows_before: usize,
     upload: Upload,
 }
 
@@ -50,8 +52,9 @@ impl Appender {
     pub(crate) fn new(node: Node, caller: Caller, name: String, upsert: bool) -> Self {
         let id = upload_id(&node, &caller);
         let upload = Upload { id, parts: 0, content: Xxh3::new(), answered: false };
-        let waiting = Vec::new();
-        Self { node, caller, name, upsert, target: None, waiting, waiting_bytes: 0, upload }
+        let (target, waiting) = (None, Vec::new());
+        let (waiting_bytes, rows_before) = (0, 0);
+        Self { node, caller, name, upsert, target, waiting, waiting_bytes, rows_before, upload }
     }
 
     /// Adds rows. They are checked now and may already travel to the log, but nobody sees them yet.
@@ -61,7 +64,8 @@ impl Appender {
     pub async fn push(&mut self, batch: RecordBatch) -> Result<(), Error> {
         self.node.check_backlog()?;
         let schema = self.target().await?.schema.clone();
-        let batch = alluvium_rows::conform(&batch, &schema)?;
+        let batch = alluvium_rows::conform(&batch, &schema)
+            .map_err(|error| error.moved_by(self.rows_before + self.rows_waiting()))?;
         // Of the rows alone: a slice of a large batch holds all of its buffers, but sends few of them.
         self.waiting_bytes = self.waiting_bytes.saturating_add(slice_bytes(&batch));
         self.waiting.push(batch);
@@ -90,6 +94,10 @@ impl Appender {
                 self.propose_staged().await
             }
         }
+    }
+
+    fn rows_waiting(&self) -> usize {
+        self.waiting.iter().map(RecordBatch::num_rows).sum()
     }
 
     async fn target(&mut self) -> Result<&Target, Error> {
@@ -128,8 +136,9 @@ impl Appender {
 
     /// Encodes the waiting rows into as few bodies as hold them.
     fn split_waiting(&mut self) -> Result<Vec<Piece>, Error> {
+        let first_row = self.rows_before;
         match self.take_waiting()? {
-            Some(batch) => Ok(split(&batch, None)?),
+            Some(batch) => Ok(split(&batch, None).map_err(|error| error.moved_by(first_row))?),
             None => Ok(Vec::new()),
         }
     }
@@ -153,6 +162,7 @@ impl Appender {
 
     fn take_waiting(&mut self) -> Result<Option<RecordBatch>, Error> {
         self.waiting_bytes = 0;
+        self.rows_before += self.rows_waiting();
         let batches = std::mem::take(&mut self.waiting);
         let Some(first) = batches.first() else { return Ok(None) };
         let schema = first.schema();

@@ -4,7 +4,8 @@ use alluvium_types::ErrorKind;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
-/// Rows, a schema or bytes that cannot be what they should be.
+/// Rows, a schema or bytes that cannot be what they should be. A `row` is a position, from zero; its text counts
+/// from one, as people and the lines of a file do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each message names its fields")]
@@ -28,19 +29,25 @@ pub enum Error {
     #[error("column {column:?} has type {found}, the schema says {expected}")]
     Type { column: String, expected: Box<alluvium_types::DataType>, found: Box<DataType> },
     /// A NULL where none may be.
-    #[error("column {column:?} is NULL in row {row}, and may not be")]
+    #[error("column {column:?} is NULL in row {}, and may not be", .row.saturating_add(1))]
     Null { column: String, row: usize },
     /// A NULL within a nested value where none may be.
     #[error("column {column:?} has a NULL within a value, and may not")]
     NestedNull { column: String },
     /// A value that the column's type cannot hold exactly.
-    #[error("column {column:?}: the value in row {row} does not fit {expected} exactly")]
+    #[error(
+        "column {column:?}: the value in row {} does not fit {expected} exactly",
+        .row.saturating_add(1)
+    )]
     Inexact { column: String, row: usize, expected: Box<alluvium_types::DataType> },
     /// More text or bytes than one array holds.
     #[error("column {column:?} has {bytes} bytes in one batch, the limit is {limit}")]
     ColumnTooLarge { column: String, bytes: u64, limit: u64 },
     /// A row that no entry can carry.
-    #[error("row {row} has {bytes} bytes encoded, the limit of an entry is {limit}")]
+    #[error(
+        "row {} has {bytes} bytes encoded, the limit of an entry is {limit}",
+        .row.saturating_add(1)
+    )]
     RowTooLarge { row: usize, bytes: u64, limit: u64 },
     /// An entry body that is not one.
     #[error("an entry body is damaged: {fault}")]
@@ -136,6 +143,17 @@ impl Error {
             | Self::KeyParts { .. }
             | Self::KeyText { .. } => ErrorKind::InvalidArgument,
         }
+    }
+
+    /// Returns the error with its row counted from the first of all rows, when its batch begins at `first_row`.
+    #[must_use]
+    pub fn moved_by(mut self, first_row: usize) -> Self {
+        if let Self::Null { row, .. } | Self::Inexact { row, .. } | Self::RowTooLarge { row, .. } =
+            &mut self
+        {
+            *row = row.saturating_add(first_row);
+        }
+        self
     }
 
     /// Makes a failure of Arrow itself, where its arguments were checked before.

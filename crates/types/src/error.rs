@@ -147,12 +147,16 @@ pub enum Error {
         /// The number found.
         count: u64,
     },
-    /// The same key twice in one upsert.
-    #[error("the same key occurs twice in one upsert, in rows {first} and {second}")]
+    /// The same key twice in one upsert. People count rows from one, so the text does.
+    #[error(
+        "the same key occurs twice in one upsert, in rows {} and {}",
+        .first.saturating_add(1),
+        .second.saturating_add(1)
+    )]
     DuplicateKey {
-        /// The first row.
+        /// The position of the first row, from zero.
         first: u64,
-        /// The second row.
+        /// The position of the second row, from zero.
         second: u64,
     },
     /// A key block whose keys are not sorted, unique and complete.

@@ -52,14 +52,14 @@ fn a_null_where_none_may_be_is_named_by_column_and_row() {
     let array = Arc::new(Int64Array::from(vec![Some(1), None]));
     let keyed = schema(vec![key("a", T::Int64)], &["a"]);
     let found = refusal(&column("a", array), &keyed);
-    assert_eq!(found, "column \"a\" is NULL in row 1, and may not be");
+    assert_eq!(found, "column \"a\" is NULL in row 2, and may not be");
     // A dictionary hides its NULLs among its values.
     let values = StringArray::from(vec![Some("x"), None]);
     let keys = arrow::array::Int8Array::from(vec![0, 1, 0]);
     let dictionary = DictionaryArray::<Int8Type>::new(keys, Arc::new(values));
     let keyed = schema(vec![key("a", T::Utf8)], &["a"]);
     let found = refusal(&column("a", Arc::new(dictionary)), &keyed);
-    assert!(found.contains("row 1"), "{found}");
+    assert!(found.contains("row 2"), "{found}");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_value_that_would_be_rounded_is_refused_with_its_row() {
         2
     );
     let cut = Arc::new(Time64NanosecondArray::from(vec![2_000, 1]));
-    assert!(refusal(&column("c", cut), &times).contains("row 1"));
+    assert!(refusal(&column("c", cut), &times).contains("row 2"));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_decimal_with_more_digits_than_its_type_is_refused_wherever_it_is() {
     let flat = schema(vec![field("a", T::Decimal128(4, 2))], &[]);
     let fits = column("a", Arc::new(array(9_999)));
     assert_eq!(conform(&fits, &flat).expect("four digits").num_rows(), 3);
-    let expected = "column \"a\": the value in row 2 does not fit";
+    let expected = "column \"a\": the value in row 3 does not fit";
     assert!(refusal(&column("a", Arc::new(array(10_000))), &flat).starts_with(expected));
     let inner = field("x", T::Decimal128(4, 2));
     let nested = schema(vec![field("a", T::Struct(vec![inner.clone()]))], &[]);

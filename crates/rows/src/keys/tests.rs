@@ -36,7 +36,7 @@ fn museum_m11_empty_zero_and_extreme_keys_differ_and_null_is_refused() {
     let with_null = column("k0", Arc::new(BinaryArray::from(vec![Some(b"".as_slice()), None])));
     for error in [keys.from_key_batch(&with_null), keys.unique_key_block(&with_null)] {
         let error = error.expect_err("NULL is no key").to_string();
-        assert_eq!(error, "column \"k0\" is NULL in row 1, and may not be");
+        assert_eq!(error, "column \"k0\" is NULL in row 2, and may not be");
     }
 }
 

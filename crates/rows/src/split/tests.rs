@@ -40,7 +40,7 @@ fn one_row_too_large_for_any_entry_is_named_with_limit_and_size() {
     let text: Vec<String> = vec!["a".into(), "b".repeat(20_000), "c".into()];
     let batch = column("t", Arc::new(StringArray::from(text)) as ArrayRef);
     let error = split_within(&batch, None, 16_384).expect_err("too large").to_string();
-    assert!(error.starts_with("row 1 has 20") && error.ends_with("16384"), "{error}");
+    assert!(error.starts_with("row 2 has 20") && error.ends_with("16384"), "{error}");
 }
 
 #[test]
@@ -60,5 +60,5 @@ fn a_key_twice_is_named_by_its_rows_in_the_batch() {
     let batch = conform(&batch, &keyed).expect("fits");
     let encoder = KeyEncoder::new(&keyed).expect("keyed");
     let error = split(&batch, Some(&encoder)).expect_err("twice").to_string();
-    assert!(error.contains("rows 1 and 3"), "{error}");
+    assert!(error.contains("rows 2 and 4"), "{error}");
 }
