@@ -4,6 +4,7 @@
 //! opened is shut down, so that its next start replays nothing.
 
 use std::path::Path;
+use std::time::Duration;
 
 use alluvium_engine::{
     Caller, Config, DEFAULT_BUCKET, Node, RegisterOptions, SqlOptions, TombstoneKeys,
@@ -96,13 +97,19 @@ impl Backend {
         }
     }
 
-    pub(crate) async fn open_session(&self, actor: &str) -> Result<SessionId, Failure> {
+    pub(crate) async fn open_session(
+        &self,
+        actor: &str,
+        ttl: Duration,
+    ) -> Result<SessionId, Failure> {
         match self {
-            Self::Embedded(node) => Ok(node.open_session(actor, None).await?),
+            Self::Embedded(node) => Ok(node.open_session(actor, Some(ttl)).await?),
             Self::Remote(client) => {
-                let message = v1::OpenSessionRequest { actor: actor.to_owned(), ttl_ms: None };
-                let answer = client.lake().open_session(client.request(message)).await?;
-                Ok(SessionId(answer.into_inner().session_id))
+                let ttl_ms = Some(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+                let message = v1::OpenSessionRequest { actor: actor.to_owned(), ttl_ms };
+                let mut lake = client.lake();
+                let call = lake.open_session(client.request(message));
+                Ok(SessionId(client.answer(call).await?.session_id))
             }
         }
     }
@@ -133,7 +140,7 @@ impl Backend {
                     bucket: None,
                     options: None,
                 };
-                Ok(client.lake().register(client.request(message)).await?.into_inner())
+                Ok(client.answer(client.lake().register(client.request(message))).await?)
             }
         }
     }
@@ -154,7 +161,7 @@ impl Backend {
                     name: name.to_owned(),
                     changes: changes.iter().map(change_to).collect(),
                 };
-                Ok(client.lake().evolve(client.request(message)).await?.into_inner())
+                Ok(client.answer(client.lake().evolve(client.request(message))).await?)
             }
         }
     }
@@ -168,7 +175,7 @@ impl Backend {
             Self::Embedded(node) => Ok(replies::written(&node.drop_dataset(caller, name).await?)),
             Self::Remote(client) => {
                 let request = client.request(dataset_request(caller, name));
-                Ok(client.lake().drop(request).await?.into_inner())
+                Ok(client.answer(client.lake().drop(request)).await?)
             }
         }
     }
@@ -181,8 +188,11 @@ impl Backend {
             }
             Self::Remote(client) => {
                 let request = client.request(v1::ListDatasetsRequest { as_of });
-                let answer = client.lake().list_datasets(request).await.map_err(read_failure)?;
-                Ok(answer.into_inner().datasets)
+                let answer = client
+                    .answer(client.lake().list_datasets(request))
+                    .await
+                    .map_err(read_failure)?;
+                Ok(answer.datasets)
             }
         }
     }
@@ -199,8 +209,9 @@ impl Backend {
             }
             Self::Remote(client) => {
                 let message = v1::GetDatasetRequest { name: name.to_owned(), as_of };
-                let answer = client.lake().get_dataset(client.request(message)).await;
-                Ok(answer.map_err(read_failure)?.into_inner())
+                let mut lake = client.lake();
+                let call = lake.get_dataset(client.request(message));
+                client.answer(call).await.map_err(read_failure)
             }
         }
     }
@@ -261,7 +272,7 @@ impl Backend {
             Self::Embedded(node) => Ok(replies::sealed(&node.seal(caller, name).await?)),
             Self::Remote(client) => {
                 let request = client.request(dataset_request(caller, name));
-                Ok(client.lake().seal(request).await?.into_inner())
+                Ok(client.answer(client.lake().seal(request)).await?)
             }
         }
     }
@@ -275,7 +286,7 @@ impl Backend {
             Self::Embedded(node) => Ok(replies::compacted(&node.compact(caller, name).await?)),
             Self::Remote(client) => {
                 let request = client.request(dataset_request(caller, name));
-                Ok(client.lake().compact(request).await?.into_inner())
+                Ok(client.answer(client.lake().compact(request)).await?)
             }
         }
     }
@@ -294,7 +305,7 @@ impl Backend {
             Self::Remote(client) => {
                 let caller = Some(caller_to(caller));
                 let message = v1::ExpireRequest { caller, name: name.to_owned(), floor };
-                Ok(client.lake().expire(client.request(message)).await?.into_inner())
+                Ok(client.answer(client.lake().expire(client.request(message))).await?)
             }
         }
     }
@@ -323,8 +334,9 @@ impl Backend {
             }
             Self::Remote(client) => {
                 let request = client.request(v1::LogRequest { from, limit });
-                let answer = client.lake().log(request).await.map_err(read_failure)?;
-                Ok(answer.into_inner().records)
+                let answer =
+                    client.answer(client.lake().log(request)).await.map_err(read_failure)?;
+                Ok(answer.records)
             }
         }
     }
@@ -334,7 +346,7 @@ impl Backend {
             Self::Embedded(node) => Ok(replies::status(node.status().await.map_err(unread)?)),
             Self::Remote(client) => {
                 let request = client.request(v1::StatusRequest {});
-                Ok(client.lake().status(request).await.map_err(read_failure)?.into_inner())
+                client.answer(client.lake().status(request)).await.map_err(read_failure)
             }
         }
     }
@@ -344,7 +356,7 @@ impl Backend {
             Self::Embedded(node) => Ok(replies::verified(node.verify().await.map_err(unread)?)),
             Self::Remote(client) => {
                 let request = client.request(v1::VerifyRequest {});
-                Ok(client.lake().verify(request).await.map_err(read_failure)?.into_inner())
+                client.answer(client.lake().verify(request)).await.map_err(read_failure)
             }
         }
     }

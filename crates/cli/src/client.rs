@@ -3,6 +3,7 @@
 //! It must not make a cut-off file look whole: when reading fails in the middle of an append, the call is
 //! cancelled, never ended. Invariant: every call has a deadline.
 
+use std::future::Future;
 use std::time::Duration;
 
 use alluvium_engine::{Caller, TombstoneKeys};
@@ -20,8 +21,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, Stream};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Streaming};
+use tonic::{Request, Response, Status, Streaming, TimeoutExpired};
 
 use crate::failure::Failure;
 use crate::output::Answer;
@@ -37,7 +39,11 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 const KEYS_PER_MESSAGE: usize = 4_096;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call may last when nobody says.
-const DEADLINE: Duration = Duration::from_secs(600);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(600);
+/// What is waited beyond a deadline for a server to say itself that it passed.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long the end of a call is away when its deadline is more than a clock holds.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A connection to a server.
 #[derive(Debug, Clone)]
@@ -72,12 +78,28 @@ impl Client {
         request
     }
 
+    /// Returns when a call that begins now is over, whatever the server says or does not say. The deadline on the
+    /// request ends with the first byte of the answer, and an answer may stop in its middle.
+    fn end(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_add(self.deadline.saturating_add(GRACE)).unwrap_or_else(|| now + FOREVER)
+    }
+
+    /// Waits for the answer of a call that begins now.
+    pub(crate) async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        Ok(until(self.end(), call).await?.into_inner())
+    }
+
     pub(crate) async fn sql(&self, text: &str, as_of: Option<u64>) -> Result<Answer, Failure> {
         let message =
             v1::QueryRequest { sql: text.to_owned(), as_of, ..v1::QueryRequest::default() };
-        let answer = self.lake().query(self.request(message)).await;
+        let end = self.end();
+        let answer = until(end, self.lake().query(self.request(message))).await;
         let mut answers = answer.map_err(read_failure)?.into_inner();
-        let first = answers.message().await.map_err(read_failure)?;
+        let first = until(end, answers.message()).await.map_err(read_failure)?;
         let first = first.ok_or_else(|| cut_off("the answer has no first message"))?;
         let index = first.index.ok_or_else(|| cut_off("the answer does not name its index"))?;
         let mut decoder = StreamDecoder::new();
@@ -87,11 +109,11 @@ impl Client {
             if let Some(schema) = decoder.schema() {
                 break schema;
             }
-            let next = answers.message().await.map_err(read_failure)?;
+            let next = until(end, answers.message()).await.map_err(read_failure)?;
             let next = next.ok_or_else(|| cut_off("the answer has no columns"))?;
             early.extend(decode(&mut decoder, next.arrow_stream)?);
         };
-        let rest = Decoding { decoder, answers, is_over: false };
+        let rest = Decoding { decoder, answers, end, is_over: false };
         let rest = stream::try_unfold(rest, |mut rest| async move {
             Ok(rest.next().await?.map(|batches| (stream::iter(batches.into_iter().map(Ok)), rest)))
         });
@@ -120,7 +142,7 @@ impl Client {
         let mut lake = self.lake();
         // Dropping the call cancels it, and a cancelled append leaves nothing visible.
         tokio::select! {
-            answer = lake.append(self.request(requests)) => Ok(answer?.into_inner()),
+            answer = self.answer(lake.append(self.request(requests))) => Ok(answer?),
             Ok(failure) = failure => Err(failure),
         }
     }
@@ -151,7 +173,7 @@ impl Client {
         let parts = std::iter::once(Part::Target(target)).chain(parts);
         let requests = parts.map(|part| v1::TombstoneRequest { part: Some(part) });
         let request = self.request(stream::iter(requests.collect::<Vec<_>>()));
-        Ok(self.lake().tombstone(request).await?.into_inner())
+        Ok(self.answer(self.lake().tombstone(request)).await?)
     }
 
     pub(crate) async fn preview(
@@ -163,8 +185,7 @@ impl Client {
         let target = v1::TombstoneTarget { caller: None, name, predicate, dry_run: true };
         let part = Some(v1::tombstone_request::Part::Target(target));
         let request = self.request(stream::iter([v1::TombstoneRequest { part }]));
-        let answer = self.lake().tombstone(request).await.map_err(read_failure)?;
-        Ok(answer.into_inner())
+        self.answer(self.lake().tombstone(request)).await.map_err(read_failure)
     }
 }
 
@@ -173,7 +194,18 @@ fn texts(keys: &[Vec<String>]) -> v1::tombstone_request::Part {
     v1::tombstone_request::Part::Texts(v1::TextKeys { keys: keys.collect() })
 }
 
-pub(crate) fn read_failure(status: tonic::Status) -> Failure {
+/// Waits for a part of an answer, at most until `end`.
+async fn until<T>(
+    end: Instant,
+    part: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    match tokio::time::timeout_at(end, part).await {
+        Ok(part) => part,
+        Err(_elapsed) => Err(Status::from_error(Box::new(TimeoutExpired(())))),
+    }
+}
+
+pub(crate) fn read_failure(status: Status) -> Failure {
     Failure::from(status).of_read()
 }
 
@@ -263,6 +295,8 @@ fn decode(decoder: &mut StreamDecoder, bytes: Bytes) -> Result<Vec<RecordBatch>,
 struct Decoding {
     decoder: StreamDecoder,
     answers: Streaming<v1::QueryResponse>,
+    /// When the call is over.
+    end: Instant,
     is_over: bool,
 }
 
@@ -271,7 +305,7 @@ impl Decoding {
         if self.is_over {
             return Ok(None);
         }
-        match self.answers.message().await.map_err(read_failure)? {
+        match until(self.end, self.answers.message()).await.map_err(read_failure)? {
             Some(message) => decode(&mut self.decoder, message.arrow_stream).map(Some),
             None => {
                 self.is_over = true;

@@ -117,6 +117,11 @@ impl From<alluvium_engine::Error> for Failure {
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         let is_ours = status.get_error_details().error_info().is_some();
+        if !is_ours && is_timeout(&status) {
+            let message = "the time limit passed before the server answered".to_owned();
+            let hint = "give it longer with --statement-timeout".to_owned();
+            return Self::of_kind(ErrorKind::DeadlineExceeded, message, Some(hint));
+        }
         // Without our details it is the transport that speaks: the connection broke, or never was.
         let is_broken = !is_ours
             && matches!(
@@ -145,11 +150,23 @@ fn transport_causes(status: &tonic::Status) -> String {
     }
 }
 
+/// Says whether the deadline of the call passed. Both ends watch it; what the other one says of it comes as a
+/// cancellation with the words of the library, and without a cause.
+fn is_timeout(status: &tonic::Status) -> bool {
+    let is_told = status.code() == Code::Cancelled
+        && status.message() == tonic::TimeoutExpired(()).to_string();
+    is_told || is_caused_by::<tonic::TimeoutExpired>(status)
+}
+
 /// Says whether nobody took the connection, so that nobody can have taken the request.
 fn never_connected(status: &tonic::Status) -> bool {
+    is_caused_by::<tonic::ConnectError>(status)
+}
+
+fn is_caused_by<E: std::error::Error + 'static>(status: &tonic::Status) -> bool {
     let mut next = std::error::Error::source(status);
     while let Some(cause) = next {
-        if cause.is::<tonic::ConnectError>() {
+        if cause.is::<E>() {
             return true;
         }
         next = cause.source();
@@ -194,5 +211,41 @@ impl From<arrow::error::ArrowError> for Failure {
     fn from(error: arrow::error::ArrowError) -> Self {
         // Rows are encoded before a whole request is sent, and decoded from answers of reads.
         Self::of_kind(ErrorKind::Internal, error.to_string(), None).of_read()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::{Status, TimeoutExpired};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(status: Status, kind: &str, hint: &str) {
+        let failure = Failure::from(status);
+        assert_eq!((failure.kind, failure.hint.as_deref()), (kind, Some(hint)));
+        assert!(failure.ambiguous && failure.retryable, "a write may have happened");
+        assert!(!failure.of_read().ambiguous);
+    }
+
+    #[test]
+    fn a_deadline_that_passed_is_no_broken_connection() {
+        let longer = "give it longer with --statement-timeout";
+        let expired = || Status::from_error(Box::new(TimeoutExpired(())));
+        assert_eq!(expired().code(), Code::Cancelled, "so that it could be taken for another one");
+        check(expired(), "DEADLINE", longer);
+        // As it comes from the other end.
+        check(Status::cancelled(expired().message()), "DEADLINE", longer);
+        let there = "is the server running, and at this address?";
+        check(Status::cancelled("stream reset"), "UNAVAILABLE", there);
+    }
+
+    #[test]
+    fn what_a_server_says_of_its_deadline_is_said_as_it_is() {
+        let hint = Some("its hint".to_owned());
+        let status = failures::status(ErrorKind::DeadlineExceeded, "its words", hint.clone());
+        let failure = Failure::from(status);
+        assert_eq!((failure.kind, failure.message.as_str()), ("DEADLINE", "its words"));
+        assert_eq!(failure.hint, hint);
     }
 }

@@ -148,8 +148,11 @@ fn closed(error: io::Error) -> Failure {
 pub(crate) async fn print_answer(format: Format, answer: Answer) -> Result<u64, Failure> {
     match format {
         Format::Table => print_table(answer).await,
-        Format::Json => print_json(answer).await,
-        Format::Jsonl => print_objects::<LineDelimited>(answer).await,
+        Format::Json => print_json(&mut io::stdout(), answer).await,
+        Format::Jsonl => {
+            let mut rows = objects::<LineDelimited>();
+            write_batches(&mut io::stdout(), &mut Vec::new(), &mut rows, answer).await
+        }
         Format::Csv => print_csv(answer).await,
     }
 }
@@ -178,7 +181,7 @@ async fn print_table(mut answer: Answer) -> Result<u64, Failure> {
         }
         rows += batch.num_rows();
     }
-    put(format!("{table}\n").as_bytes())?;
+    put(&mut io::stdout(), format!("{table}\n").as_bytes())?;
     if TABLE_ROWS_MAX < rows {
         crate::terminal::note(&format!(
             "{TABLE_ROWS_MAX} of {rows} rows are shown; -o csv or -o jsonl prints all"
@@ -187,41 +190,63 @@ async fn print_table(mut answer: Answer) -> Result<u64, Failure> {
     Ok(rows as u64)
 }
 
-async fn print_json(answer: Answer) -> Result<u64, Failure> {
+/// Prints one document. An error before the first row leaves nothing; a later one ends the document, which says
+/// then that rows are missing.
+async fn print_json(out: &mut impl Write, answer: Answer) -> Result<u64, Failure> {
     let names: Vec<&str> = answer.schema.fields().iter().map(|f| f.name().as_str()).collect();
     let columns = serde_json::to_string(&names).map_err(|error| closed(error.into()))?;
-    put(format!("{{\"index\":{},\"columns\":{columns},\"rows\":", answer.index).as_bytes())?;
-    let rows = print_objects::<JsonArray>(answer).await?;
-    put(b"}\n")?;
-    Ok(rows)
+    let head = format!("{{\"index\":{},\"columns\":{columns},\"rows\":", answer.index);
+    let mut head = head.into_bytes();
+    let mut rows = objects::<JsonArray>();
+    let printed = write_batches(out, &mut head, &mut rows, answer).await;
+    let tail: &[u8] = match &printed {
+        Ok(_) => b"}\n",
+        Err(_) if head.is_empty() => b",\"complete\":false}\n",
+        Err(_) => return printed,
+    };
+    rows.finish()?;
+    let ended = put(out, &[head.as_slice(), rows.get_ref(), tail].concat());
+    // What failed first comes first.
+    printed.and_then(|printed| ended.map(|()| printed))
 }
 
-/// Prints the rows as JSON objects, in the frame that `F` puts around them.
-async fn print_objects<F: JsonFormat>(mut answer: Answer) -> Result<u64, Failure> {
-    let builder = WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, F>(Vec::new());
-    let mut rows = 0;
+/// Returns an encoder of rows as JSON objects, in the frame that `F` puts around them.
+fn objects<F: JsonFormat>() -> arrow::json::Writer<Vec<u8>, F> {
+    WriterBuilder::new().with_explicit_nulls(true).build::<_, F>(Vec::new())
+}
+
+/// Prints the batches as they come, and before the first one the head, which is empty then.
+async fn write_batches<F: JsonFormat>(
+    out: &mut impl Write,
+    head: &mut Vec<u8>,
+    rows: &mut arrow::json::Writer<Vec<u8>, F>,
+    mut answer: Answer,
+) -> Result<u64, Failure> {
+    let mut count = 0;
     while let Some(batch) = answer.batches.next().await {
         let batch = batch?;
-        rows += batch.num_rows() as u64;
-        writer.write(&batch)?;
-        put(&std::mem::take(writer.get_mut()))?;
+        count += batch.num_rows() as u64;
+        if let Err(error) = rows.write(&batch) {
+            // Half a row is nothing to print.
+            rows.get_mut().clear();
+            return Err(error.into());
+        }
+        put(out, &std::mem::take(head))?;
+        put(out, &std::mem::take(rows.get_mut()))?;
     }
-    writer.finish()?;
-    put(writer.get_ref())?;
-    Ok(rows)
+    Ok(count)
 }
 
 async fn print_csv(mut answer: Answer) -> Result<u64, Failure> {
     let builder = arrow::csv::WriterBuilder::new();
     let header = RecordBatch::new_empty(SchemaRef::clone(&answer.schema));
-    put(&csv_of(builder.clone(), &header)?)?;
+    put(&mut io::stdout(), &csv_of(builder.clone(), &header)?)?;
     let builder = builder.with_header(false);
     let mut rows = 0;
     while let Some(batch) = answer.batches.next().await {
         let batch = batch?;
         rows += batch.num_rows() as u64;
-        put(&csv_of(builder.clone(), &batch)?)?;
+        put(&mut io::stdout(), &csv_of(builder.clone(), &batch)?)?;
     }
     Ok(rows)
 }
@@ -259,8 +284,7 @@ fn json_texts(field: &FieldRef, column: &ArrayRef) -> Result<ArrayRef, Failure> 
 }
 
 /// Writes encoded rows to standard output.
-fn put(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
+fn put(out: &mut impl Write, bytes: &[u8]) -> Result<(), Failure> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(closed)
 }
 
@@ -270,6 +294,38 @@ mod tests {
     use arrow::datatypes::Int64Type;
 
     use super::*;
+
+    /// Prints batches of these ids, then a failure if there is one; returns what was printed and the result.
+    async fn print_ids(ids: &[&[i64]], failure: Option<Failure>) -> (String, Result<u64, Failure>) {
+        let batch = |ids: &&[i64]| {
+            let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
+            RecordBatch::try_from_iter([("id", ids)]).expect("one column")
+        };
+        let schema = batch(&ids.first().copied().unwrap_or_default()).schema();
+        let batches: Vec<_> = ids.iter().map(batch).map(Ok).chain(failure.map(Err)).collect();
+        let answer = Answer { index: 7, schema, batches: futures::stream::iter(batches).boxed() };
+        let mut out = Vec::new();
+        let printed = print_json(&mut out, answer).await;
+        (String::from_utf8(out).expect("text"), printed)
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_fails_is_nothing_or_one_document_that_says_so() {
+        let whole = |rows: &str| format!("{{\"index\":7,\"columns\":[\"id\"],\"rows\":{rows}}}\n");
+        let failure = Failure::check("it ends here");
+        assert_eq!(print_ids(&[], None).await, (whole("[]"), Ok(0)));
+        let all = print_ids(&[&[1, 2], &[], &[3]], None).await;
+        assert_eq!(all, (whole("[{\"id\":1},{\"id\":2},{\"id\":3}]"), Ok(3)));
+        let none = print_ids(&[], Some(failure.clone())).await;
+        assert_eq!(none, (String::new(), Err(failure.clone())));
+        for (ids, rows) in [(&[&[1_i64, 2][..]][..], "[{\"id\":1},{\"id\":2}]"), (&[&[]], "[]")] {
+            let (out, printed) = print_ids(ids, Some(failure.clone())).await;
+            let cut = whole(rows).replace("]}\n", "],\"complete\":false}\n");
+            assert_eq!((out.as_str(), printed), (cut.as_str(), Err(failure.clone())));
+            let document: Value = serde_json::from_str(&out).expect("one document");
+            assert_eq!(document["complete"], Value::Bool(false));
+        }
+    }
 
     #[test]
     fn a_nested_value_is_json_in_csv_and_null_is_still_empty() {

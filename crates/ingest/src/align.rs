@@ -105,7 +105,14 @@ fn widen(
 fn at_row(source: alluvium_rows::Error, locate: impl Fn(usize) -> Location) -> Error {
     match source {
         alluvium_rows::Error::Null { column, row } => Error::Null { at: locate(row), column },
-        alluvium_rows::Error::Inexact { row, .. } => Error::Rows { at: locate(row), source },
+        alluvium_rows::Error::Inexact { row, .. } => {
+            // The place counts from the start of the file, and its cause must not say another row.
+            let first_row = match locate(0) {
+                Location::Row(first) => usize::try_from(first - 1).unwrap_or(usize::MAX),
+                Location::Line(_) => 0,
+            };
+            Error::Rows { at: locate(row), source: source.moved_by(first_row) }
+        }
         _ => Error::Rows { at: locate(0), source },
     }
 }

@@ -8,10 +8,11 @@ use std::io::{BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use alluvium_types::Schema;
-use arrow::array::RecordBatch;
+use arrow::array::{Array as _, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use crate::align::Alignment;
@@ -39,7 +40,7 @@ impl Decoder {
     pub(crate) fn open(source: &Source, opened: Opened) -> Result<Self, Error> {
         let (name, format) = (opened.name.clone(), opened.format);
         let open = || match format {
-            Format::Parquet => open_parquet(source, &opened.name),
+            Format::Parquet => open_parquet(source, &opened.name, None),
             Format::ArrowFile => open_arrow_file(source, &opened.name),
             Format::ArrowStream | Format::Csv | Format::Ndjson => {
                 let name = opened.name.clone();
@@ -51,6 +52,43 @@ impl Decoder {
         };
         catch_unwind(AssertUnwindSafe(open))
             .unwrap_or_else(|_panic| Err(Error::Damaged { name, format, row: 0 }))
+    }
+
+    /// Opens a file again for some of its columns, where that spares reading the others.
+    pub(crate) fn narrowed(self, source: &Source, columns: &[String]) -> Result<Self, Error> {
+        match self {
+            Self::Parquet { .. } => {
+                let name = source.name();
+                let open = || open_parquet(source, &name, Some(columns));
+                let damaged = |_panic| {
+                    Err(Error::Damaged { name: name.clone(), format: Format::Parquet, row: 0 })
+                };
+                catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(damaged)
+            }
+            Self::File { .. } | Self::Stream { .. } => Ok(self),
+        }
+    }
+
+    /// Reads to the end and refuses a NULL in `columns`.
+    pub(crate) fn refuse_nulls(
+        mut self,
+        name: &str,
+        format: Format,
+        columns: &[String],
+    ) -> Result<(), Error> {
+        let mut rows = 0_u64;
+        while let Some(batch) = self.next_caught(name, format, rows)? {
+            for column in columns {
+                let nulls = batch.column_by_name(column).and_then(|values| values.logical_nulls());
+                let first = nulls.and_then(|nulls| nulls.iter().position(|is_valid| !is_valid));
+                if let Some(row) = first {
+                    let at = Location::Row(rows + row as u64 + 1);
+                    return Err(Error::NullKey { at, column: column.clone() });
+                }
+            }
+            rows += batch.num_rows() as u64;
+        }
+        Ok(())
     }
 
     pub(crate) fn schema(&self) -> SchemaRef {
@@ -68,6 +106,22 @@ impl Decoder {
         }
     }
 
+    /// Returns the next batch behind `rows` rows; a panic of the decoder is an error.
+    fn next_caught(
+        &mut self,
+        name: &str,
+        format: Format,
+        rows: u64,
+    ) -> Result<Option<RecordBatch>, Error> {
+        match catch_unwind(AssertUnwindSafe(|| self.next())) {
+            Ok(next) => next.transpose().map_err(|source| {
+                let name = name.to_owned();
+                Error::Arrow { name, format, source }
+            }),
+            Err(_panic) => Err(Error::Damaged { name: name.to_owned(), format, row: rows + 1 }),
+        }
+    }
+
     fn next(&mut self) -> Option<Result<RecordBatch, ArrowError>> {
         match self {
             Self::Parquet { reader, .. } => reader.next(),
@@ -82,13 +136,22 @@ fn file_of(source: &Source, format: Format) -> Result<File, Error> {
     File::open(path).map_err(|error| Error::Open { name: source.name(), source: error })
 }
 
-fn open_parquet(source: &Source, name: &str) -> Result<Decoder, Error> {
+fn open_parquet(source: &Source, name: &str, columns: Option<&[String]>) -> Result<Decoder, Error> {
     let file = file_of(source, Format::Parquet)?;
     let failed = |source| Error::Parquet { name: name.to_owned(), source };
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(failed)?;
     let schema = SchemaRef::clone(builder.schema());
     let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-    let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(failed)?;
+    let wanted = match columns {
+        Some(columns) => {
+            let fields = schema.fields().iter().enumerate();
+            let wanted = fields.filter(|(_, field)| columns.contains(field.name()));
+            ProjectionMask::roots(builder.parquet_schema(), wanted.map(|(position, _)| position))
+        }
+        None => ProjectionMask::all(),
+    };
+    let builder = builder.with_projection(wanted).with_batch_size(BATCH_ROWS);
+    let reader = builder.build().map_err(failed)?;
     Ok(Decoder::Parquet { reader: Box::new(reader), schema, rows })
 }
 
@@ -124,14 +187,8 @@ impl ColumnarBatches {
 
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
         loop {
-            let next = catch_unwind(AssertUnwindSafe(|| self.decoder.next()));
-            let Ok(next) = next else {
-                let (name, format) = (self.name.clone(), self.format);
-                return Err(Error::Damaged { name, format, row: self.rows + 1 });
-            };
-            let failed =
-                |source| Error::Arrow { name: self.name.clone(), format: self.format, source };
-            let Some(batch) = next.transpose().map_err(failed)? else { return Ok(None) };
+            let next = self.decoder.next_caught(&self.name, self.format, self.rows)?;
+            let Some(batch) = next else { return Ok(None) };
             if batch.num_rows() == 0 {
                 continue;
             }

@@ -73,6 +73,9 @@ pub enum Error {
     /// No value where one must be.
     #[error("{at}, column {column:?}: no value, and the column may not be NULL")]
     Null { at: Location, column: String },
+    /// No value where the key of a new dataset would be.
+    #[error("{at}, column {column:?}: no value, and a key column may not be NULL")]
+    NullKey { at: Location, column: String },
     /// A line that is not JSON.
     #[error("line {line}, character {character}: not valid JSON: {reason}")]
     Json { line: u64, character: usize, reason: String },
@@ -163,6 +166,10 @@ impl Error {
             Self::NothingToInfer { .. } => {
                 Some("name the columns with --column name:type".to_owned())
             }
+            Self::NullKey { .. } => Some(
+                "a key names every row: choose other columns with --key, or fill this one"
+                    .to_owned(),
+            ),
             Self::Json { .. } => Some("NDJSON has one whole JSON object a line".to_owned()),
             Self::Open { .. }
             | Self::Read { .. }

@@ -35,8 +35,8 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Returns the columns of a text file.
-    pub(crate) fn infer(&self, name: &str, format: Format) -> Result<Schema, Error> {
+    /// Returns the columns of a text file, and the records by which they were judged.
+    pub(crate) fn infer(&self, name: &str, format: Format) -> Result<(Schema, &[u8]), Error> {
         match format {
             Format::Ndjson => self.infer_json(name),
             Format::Csv | Format::Parquet | Format::ArrowFile | Format::ArrowStream => {
@@ -45,7 +45,7 @@ impl Sample {
         }
     }
 
-    fn infer_csv(&self, name: &str) -> Result<Schema, Error> {
+    fn infer_csv(&self, name: &str) -> Result<(Schema, &[u8]), Error> {
         let mut records = Records::open(name, self.bytes.as_slice())?;
         let (mut count, mut last_start) = (0_usize, 0);
         let mut doubtful: Option<Error> = None;
@@ -70,18 +70,15 @@ impl Sample {
         }
         let end = if self.is_whole { self.bytes.len() as u64 } else { last_start };
         let whole = usize::try_from(end).ok().and_then(|end| self.bytes.get(..end));
-        let (schema, _) = CsvFormat::default()
-            .with_header(true)
-            .infer_schema(whole.unwrap_or(&self.bytes), None)
-            .map_err(|source| Error::Arrow {
-                name: name.to_owned(),
-                format: Format::Csv,
-                source,
+        let whole = whole.unwrap_or(&self.bytes);
+        let (schema, _) =
+            CsvFormat::default().with_header(true).infer_schema(whole, None).map_err(|source| {
+                Error::Arrow { name: name.to_owned(), format: Format::Csv, source }
             })?;
-        Ok(schema)
+        Ok((schema, whole))
     }
 
-    fn infer_json(&self, name: &str) -> Result<Schema, Error> {
+    fn infer_json(&self, name: &str) -> Result<(Schema, &[u8]), Error> {
         let end = match self.is_whole {
             true => self.bytes.len(),
             false => self.bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0),
@@ -97,12 +94,13 @@ impl Sample {
         if objects.is_empty() {
             return Err(Error::NothingToInfer { name: name.to_owned() });
         }
-        infer_json_schema_from_iterator(objects.iter().map(Ok::<_, arrow::error::ArrowError>))
-            .map_err(|source| Error::Arrow {
-                name: name.to_owned(),
-                format: Format::Ndjson,
-                source,
-            })
+        let objects = objects.iter().map(Ok::<_, arrow::error::ArrowError>);
+        let schema = infer_json_schema_from_iterator(objects).map_err(|source| Error::Arrow {
+            name: name.to_owned(),
+            format: Format::Ndjson,
+            source,
+        })?;
+        Ok((schema, whole))
     }
 }
 

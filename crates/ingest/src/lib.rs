@@ -25,5 +25,5 @@ mod text;
 
 pub use error::{Error, Location};
 pub use limits::{BATCH_BYTES, BATCH_ROWS, RECORD_BYTES_MAX, SAMPLE_BYTES};
-pub use reader::{Progress, Reader, infer_schema, open};
+pub use reader::{Inferred, Progress, Reader, infer_schema, open};
 pub use source::{Format, Input, Source};

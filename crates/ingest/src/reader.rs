@@ -21,6 +21,17 @@ pub struct Reader {
     position: Arc<AtomicU64>,
     length: Option<u64>,
     is_over: bool,
+    /// A batch that was read and not yet handed out.
+    ahead: Option<RecordBatch>,
+}
+
+/// The columns of a file as those of a dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inferred {
+    /// The columns; those of the key are not nullable.
+    pub schema: Schema,
+    /// Key columns that the file lets be NULL. None of them is.
+    pub tightened: Vec<String>,
 }
 
 enum Batches {
@@ -64,23 +75,38 @@ pub fn open(source: &Source, target: Option<&Schema>) -> Result<Reader, Error> {
             (Batches::Columnar(batches), schema)
         }
     };
-    Ok(Reader { batches, format, schema, position, length, is_over: false })
+    Ok(Reader { batches, format, schema, position, length, is_over: false, ahead: None })
 }
 
 /// Returns the schema of a dataset for the columns of `source`, with the given key.
 ///
-/// Text files are judged by their first mebibyte; key columns become not nullable.
+/// Text files are judged by their first mebibyte; key columns become not nullable. Where a file says that one may
+/// be NULL, it is read to its end: whoever says so may have such rows, and none could be kept.
 ///
 /// # Errors
-/// When it cannot be read, or its columns have no place in a dataset.
-pub fn infer_schema(source: &Source, key_columns: &[String]) -> Result<Schema, Error> {
+/// When it cannot be read, its columns have no place in a dataset, or a key column holds a NULL.
+pub fn infer_schema(source: &Source, key_columns: &[String]) -> Result<Inferred, Error> {
     let mut opened = source.open()?;
     match opened.format {
-        Format::Csv | Format::Ndjson => infer_text(&mut opened, key_columns),
+        Format::Csv | Format::Ndjson => {
+            // Text says of no column that it may be NULL.
+            let schema = infer_text(&mut opened, key_columns)?;
+            Ok(Inferred { schema, tightened: Vec::new() })
+        }
         Format::Parquet | Format::ArrowFile | Format::ArrowStream => {
-            let name = opened.name.clone();
+            let (name, format) = (opened.name.clone(), opened.format);
             let decoder = Decoder::open(source, opened)?;
-            canonical(&name, &decoder.schema(), key_columns)
+            let arrow = decoder.schema();
+            let schema = canonical(&name, &arrow, key_columns)?;
+            let is_key = |name: &String| key_columns.contains(name);
+            let nullable = arrow.fields().iter().filter(|field| field.is_nullable());
+            let tightened: Vec<String> =
+                nullable.map(|field| field.name().clone()).filter(is_key).collect();
+            if !tightened.is_empty() {
+                let decoder = decoder.narrowed(source, &tightened)?;
+                decoder.refuse_nulls(&name, format, &tightened)?;
+            }
+            Ok(Inferred { schema, tightened })
         }
     }
 }
@@ -98,8 +124,32 @@ fn open_text(opened: Opened, schema: &Schema) -> Result<Batches, Error> {
 
 fn infer_text(opened: &mut Opened, key_columns: &[String]) -> Result<Schema, Error> {
     let sample = sample(opened)?;
-    let inferred = sample.infer(&opened.name, opened.format)?;
-    canonical(&opened.name, &inferred, key_columns)
+    let (inferred, records) = sample.infer(&opened.name, opened.format)?;
+    let schema = canonical(&opened.name, &inferred, key_columns)?;
+    if !key_columns.is_empty() {
+        refuse_null_keys(opened, records, &schema)?;
+    }
+    Ok(schema)
+}
+
+/// Refuses a key without a value in the sample of a text file.
+fn refuse_null_keys(opened: &Opened, records: &[u8], schema: &Schema) -> Result<(), Error> {
+    let sample = Opened {
+        name: opened.name.clone(),
+        format: opened.format,
+        stream: Box::new(std::io::Cursor::new(records.to_vec())),
+        position: Arc::default(),
+        length: None,
+    };
+    let mut batches = open_text(sample, schema)?;
+    loop {
+        match batches.next() {
+            Ok(Some(_)) => {}
+            Err(Error::Null { at, column }) => return Err(Error::NullKey { at, column }),
+            // What else is wrong with a row is for those to hear who append it.
+            Ok(None) | Err(_) => return Ok(()),
+        }
+    }
 }
 
 fn canonical(
@@ -124,6 +174,17 @@ impl Reader {
         self.format
     }
 
+    /// Reads the first batch that is still to come, and keeps it; says whether there is one.
+    ///
+    /// # Errors
+    /// As the batch itself.
+    pub fn look_ahead(&mut self) -> Result<bool, Error> {
+        if self.ahead.is_none() {
+            self.ahead = self.next().transpose()?;
+        }
+        Ok(self.ahead.is_some())
+    }
+
     /// Returns how far the reader is.
     #[must_use]
     pub fn progress(&self) -> Progress {
@@ -139,18 +200,27 @@ impl Reader {
     }
 }
 
+impl Batches {
+    fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
+        match self {
+            Self::Csv(batches) => batches.next(),
+            Self::Json(batches) => batches.next(),
+            Self::Columnar(batches) => batches.next(),
+        }
+    }
+}
+
 impl Iterator for Reader {
     type Item = Result<RecordBatch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(batch) = self.ahead.take() {
+            return Some(Ok(batch));
+        }
         if self.is_over {
             return None;
         }
-        let next = match &mut self.batches {
-            Batches::Csv(batches) => batches.next(),
-            Batches::Json(batches) => batches.next(),
-            Batches::Columnar(batches) => batches.next(),
-        };
+        let next = self.batches.next();
         self.is_over = !matches!(next, Ok(Some(_)));
         next.transpose()
     }

@@ -14,6 +14,7 @@ use crate::backend::Backend;
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::output::{Format, Record, print_record, print_records};
+use crate::terminal::note;
 use crate::type_text;
 
 pub(super) async fn run(
@@ -39,7 +40,7 @@ async fn register(
     settings: &Settings,
 ) -> Result<(), Failure> {
     let schema = match &arguments.schema_from {
-        Some(path) => alluvium_ingest::infer_schema(&Source::at(path), &arguments.key)?,
+        Some(path) => schema_of_file(&Source::at(path), &arguments.key)?,
         None => typed_schema(&arguments.column, &arguments.key)?,
     };
     let caller = caller(settings, arguments.condition);
@@ -53,6 +54,19 @@ async fn register(
         ("index", json!(answer.index)),
     ];
     print_record(settings.output, &record)
+}
+
+/// Returns the schema of a file's columns, and says which of its key columns it lets be NULL.
+fn schema_of_file(source: &Source, key: &[String]) -> Result<Schema, Failure> {
+    let inferred = alluvium_ingest::infer_schema(source, key)?;
+    for column in &inferred.tightened {
+        note(&format!(
+            "column {column:?} may be NULL in {}, and never is: it becomes not-null, because it is \
+             part of the key",
+            source.name()
+        ));
+    }
+    Ok(inferred.schema)
 }
 
 /// Returns the schema of columns as they were typed. A key column may not be NULL, said or not.

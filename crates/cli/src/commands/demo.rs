@@ -93,7 +93,7 @@ async fn tell_of_deletion(
 ) -> Result<(), Failure> {
     let caller = Caller::named("demo");
     let source = Source::at(sample);
-    let schema = alluvium_ingest::infer_schema(&source, &["origin".to_owned()])?;
+    let schema = alluvium_ingest::infer_schema(&source, &["origin".to_owned()])?.schema;
     let registered = backend.register(&caller, DATASET, &schema).await?;
     story.step(
         "register",

@@ -127,14 +127,12 @@ fn print_verified(
         ("notices", json!(notices)),
     ];
     print_record(format, &record)?;
-    let count = report.damage.len();
-    match count {
-        0 => Ok(()),
-        _ => {
-            let message = format!("{count} things are wrong; the first: {}", report.damage[0]);
-            Err(Failure::of_kind(ErrorKind::Corrupt, message, None))
-        }
-    }
+    let message = match report.damage.as_slice() {
+        [] => return Ok(()),
+        [only] => format!("1 thing is wrong: {only}"),
+        [first, ..] => format!("{} things are wrong; the first: {first}", report.damage.len()),
+    };
+    Err(Failure::of_kind(ErrorKind::Corrupt, message, None))
 }
 
 pub(super) fn version(format: Format) -> Result<(), Failure> {

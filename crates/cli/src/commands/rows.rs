@@ -1,21 +1,32 @@
 //! `alluvium append`, `upsert` and `tombstone`: each one numbered command of a session of its own.
 
+use std::time::Duration;
+
 use alluvium_engine::{Caller, TombstoneKeys};
 use alluvium_ingest::{Format as FileKind, Input, Source};
 use alluvium_proto::v1;
 use alluvium_server::convert::fields_from;
-use alluvium_types::{Rejection, Schema, Sequence};
+use alluvium_types::{Rejection, Schema, Sequence, limits};
 use arrow::array::RecordBatch;
 use serde_json::json;
 
 use super::{caller, preview};
 use crate::args::{FileFormat, Load, Tombstone};
 use crate::backend::Backend;
-use crate::config::Settings;
+use crate::client;
+use crate::config::{Place, Settings};
 use crate::failure::Failure;
 use crate::output::print_record;
 use crate::retry::{Patience, until_answered};
 use crate::terminal::{Loading, grouped, note, rate};
+
+/// How long a session of this program is remembered after its opening, beyond what its one command may take. A
+/// try that lasts as long as a call may and the waits before the next one fit in it; nobody comes back to a session
+/// later, because its number is not told, so a longer memory would only fill the table of sessions.
+const SESSION_TTL: Duration = Duration::from_secs(15 * 60);
+const _: () = assert!(client::DEADLINE.as_secs() + 60 < SESSION_TTL.as_secs());
+/// Bytes of a file that a node takes in a second, at the very least.
+const LOAD_BYTES_PER_SECOND_MIN: u64 = 1024 * 1024;
 
 pub(super) async fn load(
     arguments: &Load,
@@ -26,12 +37,26 @@ pub(super) async fn load(
     let mut source = Source::at(&arguments.file);
     source.format = arguments.format.map(file_kind);
     let can_repeat = source.input != Input::Stdin;
-    let schema = schema_of(&backend.dataset(&arguments.name, None).await?)?;
-    let caller = in_session(caller(settings, arguments.condition), backend).await?;
+    let dataset = backend.dataset(&arguments.name, None).await?;
+    let schema = schema_of(&dataset)?;
+    let mut reader = alluvium_ingest::open(&source, Some(&schema))?;
+    // A file that is refused at its start asks nothing of the log, not even for a session.
+    if !reader.look_ahead()? {
+        preview::check_condition(arguments.condition, &dataset)?;
+        return Err(alluvium_engine::Error::Rejected(Rejection::NoRows).into());
+    }
+    let ttl = session_ttl(&source.input, settings);
+    let caller = in_session(caller(settings, arguments.condition), backend, ttl).await?;
     let loading = Loading::start();
-    let written = until_answered(Patience::STANDARD, can_repeat, || async {
-        let reader = alluvium_ingest::open(&source, Some(&schema))?;
-        backend.load(&caller, &arguments.name, upsert, (reader, loading.clone())).await
+    let mut first = Some(reader);
+    let written = until_answered(Patience::STANDARD, can_repeat, || {
+        let ready = first.take();
+        let (source, schema, caller, loading) = (&source, &schema, &caller, loading.clone());
+        async move {
+            let open = || alluvium_ingest::open(source, Some(schema));
+            let reader = ready.map_or_else(open, Ok)?;
+            Box::pin(backend.load(caller, &arguments.name, upsert, (reader, loading))).await
+        }
     });
     let written = written.await;
     let seconds = loading.finish();
@@ -58,12 +83,41 @@ pub(super) fn schema_of(dataset: &v1::Dataset) -> Result<Schema, Failure> {
 }
 
 /// Gives a caller a new session, so that its one command takes effect once however often it is sent.
-async fn in_session(caller: Caller, backend: &Backend) -> Result<Caller, Failure> {
+async fn in_session(caller: Caller, backend: &Backend, ttl: Duration) -> Result<Caller, Failure> {
     let actor = caller.actor.clone();
     // A session that was opened twice holds nothing: opening may be repeated freely.
-    let session = until_answered(Patience::STANDARD, true, || backend.open_session(&actor));
+    let session = until_answered(Patience::STANDARD, true, || backend.open_session(&actor, ttl));
     let session = session.await.map_err(Failure::of_read)?;
     Ok(Caller { session: Some((session, Sequence(1))), ..caller })
+}
+
+/// Returns how long a load's session is remembered: its command is numbered when its last row was sent.
+fn session_ttl(input: &Input, settings: &Settings) -> Duration {
+    let bytes = match input {
+        Input::Path(path) => {
+            std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|file| file.len())
+        }
+        Input::Stdin => None,
+    };
+    let ttl = match (&settings.place, bytes) {
+        // A call that takes longer than its deadline has failed.
+        (Place::Server(_), _) => command_ttl(settings),
+        (Place::Directory(_) | Place::Unknown, Some(bytes)) => {
+            command_ttl(settings) + Duration::from_secs(bytes / LOAD_BYTES_PER_SECOND_MIN)
+        }
+        // A pipe into a node of this process may last as long as it likes.
+        (Place::Directory(_) | Place::Unknown, None) => {
+            Duration::from_millis(limits::SESSION_TTL_MS_DEFAULT)
+        }
+    };
+    ttl.min(Duration::from_millis(limits::SESSION_TTL_MS_MAX))
+}
+
+/// Returns how long the session of a command is remembered whose length the time limit bounds.
+fn command_ttl(settings: &Settings) -> Duration {
+    let limit = settings.statement_timeout.unwrap_or_default();
+    let most = Duration::from_millis(limits::SESSION_TTL_MS_MAX);
+    SESSION_TTL.saturating_add(limit).min(most)
 }
 
 pub(super) async fn tombstone(
@@ -81,7 +135,8 @@ pub(super) async fn tombstone(
         let rows = preview::count_hidden(&dataset, &keys, backend).await?;
         return print_record(settings.output, &vec![("rows_that_would_be_hidden", json!(rows))]);
     }
-    let caller = in_session(caller(settings, arguments.condition), backend).await?;
+    let caller = caller(settings, arguments.condition);
+    let caller = in_session(caller, backend, command_ttl(settings)).await?;
     let written = until_answered(Patience::STANDARD, true, || {
         backend.tombstone(&caller, &arguments.name, keys.clone())
     });
@@ -174,7 +229,38 @@ pub(super) async fn count(backend: &Backend, query: &str) -> Result<u64, Failure
 
 #[cfg(test)]
 mod tests {
+    use crate::args::LogFormat;
+    use crate::output::Format;
+
     use super::*;
+
+    #[test]
+    fn a_session_outlives_its_command_by_a_quarter_of_an_hour() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        file.as_file().set_len(100 * LOAD_BYTES_PER_SECOND_MIN).expect("a hole");
+        let large = Input::Path(file.path().to_owned());
+        let settings = |place: Place, limit: Option<u64>| Settings {
+            place,
+            data_dir: None,
+            listen: None,
+            output: Format::Json,
+            query_memory: None,
+            statement_timeout: limit.map(Duration::from_secs),
+            log_level: None,
+            log_format: LogFormat::Text,
+            actor: "tester".to_owned(),
+        };
+        let served = |limit| settings(Place::Server("http://127.0.0.1:1".to_owned()), limit);
+        let embedded = |limit| settings(Place::Directory("node".into()), limit);
+        let seconds = |input: &Input, settings| session_ttl(input, &settings).as_secs();
+        assert_eq!(seconds(&Input::Stdin, served(None)), 900);
+        assert_eq!(seconds(&large, served(None)), 900);
+        assert_eq!(seconds(&large, served(Some(3_600))), 900 + 3_600);
+        assert_eq!(seconds(&large, embedded(None)), 900 + 100);
+        assert_eq!(seconds(&Input::Stdin, embedded(None)), 24 * 60 * 60, "a pipe takes its time");
+        let most = limits::SESSION_TTL_MS_MAX / 1_000;
+        assert_eq!(seconds(&large, served(Some(u64::MAX))), most);
+    }
 
     #[test]
     fn a_typed_key_is_split_as_csv_and_must_have_a_value_a_column() {

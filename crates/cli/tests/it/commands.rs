@@ -93,6 +93,47 @@ fn a_dataset_takes_its_columns_from_a_file() {
 }
 
 #[test]
+fn a_key_that_a_file_lets_be_null_is_told_of_and_one_that_is_null_is_refused() {
+    let lake = Lake::served();
+    let file = |name: &str, ids: Vec<Option<i32>>| {
+        let id: ArrayRef = Arc::new(Int32Array::from(ids));
+        let columns = [("id", id, true)];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).expect("one column");
+        lake.file(name, parquet_file(&batch))
+    };
+    let register = |name: &str, file: &str| {
+        let from =
+            ["dataset", "register", name, "--schema-from", file, "--key", "id", "-o", "json"];
+        lake.run(&from)
+    };
+    let whole = file("whole.parquet", vec![Some(1), Some(2)]);
+    let ran = register("whole", &whole);
+    let told = format!(
+        "column \"id\" may be NULL in {whole}, and never is: it becomes not-null, because it is part \
+         of the key\n"
+    );
+    assert_eq!((ran.code, ran.err), (Some(0), told));
+    assert_eq!(lake.json(&["dataset", "show", "whole"])["columns"][0]["nullable"], json!(false));
+    let holed = file("holed.parquet", vec![Some(1), None]);
+    let text = lake.file("holed.csv", "id,n\n1,1\n,2\n");
+    for (file, place) in [(holed, "row 2"), (text, "line 3")] {
+        let ran = register("holed", &file);
+        assert_eq!(ran.out, "");
+        let message = format!("{place}, column \"id\": no value, and a key column may not be NULL");
+        assert_eq!(
+            pick(&ran.error(1), &["kind", "message"]),
+            json!({"kind": "FILE", "message": message})
+        );
+    }
+    let text = lake.file("text.csv", "id,n\n1,1\n2,\n");
+    assert_eq!(register("text", &text).err, "", "text says of no column that it may be NULL");
+    let listed = lake.json(&["dataset", "list"]);
+    let listed = listed.as_array().expect("datasets").iter();
+    let names: Vec<_> = listed.map(|dataset| dataset["name"].clone()).collect();
+    assert_eq!(names, ["text", "whole"]);
+}
+
+#[test]
 fn columns_are_added_widened_renamed_and_dropped_in_one_step() {
     let lake = Lake::served();
     let columns = ["--column", "id:int64", "--column", "n:int32", "--column", "a:utf8"];

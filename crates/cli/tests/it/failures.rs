@@ -221,7 +221,7 @@ fn a_key_that_is_none_is_refused() {
         let twice = lake.file("twice.csv", "id\n4\n4\n");
         let error = lake.error(1, &["upsert", "cities", &twice]);
         let message = error["message"].as_str().expect("text");
-        assert!(message.starts_with("the same key occurs twice in one upsert"), "{message}");
+        assert_eq!(message, "the same key occurs twice in one upsert, in rows 1 and 2");
         let error = lake.error(1, &["tombstone", "cities", "--where", "id = (SELECT 1)"]);
         assert_eq!(error["message"], json!("the predicate is refused: subqueries are not allowed"));
         assert_eq!(lake.cities(), cities());
@@ -324,6 +324,8 @@ fn damage_is_found_named_and_never_read_as_rows() {
     let ran = lake.run(&["verify", "-o", "json"]);
     let error = ran.error(1);
     assert_eq!((&error["kind"], &error["ambiguous"]), (&json!("CORRUPT"), &json!(false)));
+    let message = error["message"].as_str().expect("text");
+    assert!(message.starts_with("1 thing is wrong: cities: "), "{message}");
     let report = crate::support::parse(&ran.out);
     let damage = report["damage"].as_array().expect("a list");
     assert_eq!(damage.len(), 1, "the report comes out all the same: {report}");

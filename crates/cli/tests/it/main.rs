@@ -3,6 +3,7 @@
 
 mod commands;
 mod conditions;
+mod deadlines;
 mod failures;
 mod faults;
 mod formats;

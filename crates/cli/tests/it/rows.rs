@@ -129,6 +129,80 @@ fn a_file_without_rows_appends_nothing_and_says_so() {
     }
 }
 
+/// Returns the commands in the log, without what a node writes there by itself.
+fn commands_in_log(lake: &Lake) -> Vec<serde_json::Value> {
+    let log = lake.json(&["log", "tail", "-n", "1000"]);
+    let records = log.as_array().expect("records").iter();
+    records.filter(|record| record["actor"].is_string()).cloned().collect()
+}
+
+#[test]
+fn a_file_that_is_refused_before_its_first_row_leaves_no_entry_in_the_log() {
+    for lake in Lake::both() {
+        let (lake, _) = lake.with_cities();
+        let before = commands_in_log(&lake);
+        let files = [
+            lake.file("ragged.csv", "id,name,area\n4,Ulm,1\n5,a,b,2\n"),
+            lake.file("latin.csv", b"id,name\n4,K\xf6ln\n"),
+            lake.file("type.csv", "id,area\n4,large\n"),
+            lake.file("unknown.csv", "id,town\n4,Ulm\n"),
+            lake.file("header.csv", "id,name,area\n"),
+            lake.file("empty.csv", ""),
+            lake.file("bad.ndjson", "{\"id\": }\n"),
+            lake.file("cut.parquet", "PAR1"),
+        ];
+        for file in &files {
+            lake.error(1, &["append", "cities", file]);
+            lake.error(1, &["upsert", "cities", file]);
+        }
+        let keys = lake.file("keys.csv", "id\nx\n");
+        lake.error(1, &["tombstone", "cities", "--keys-from", &keys]);
+        assert_eq!(commands_in_log(&lake), before);
+        assert_eq!(lake.cities(), cities());
+    }
+}
+
+#[test]
+fn a_file_without_rows_is_refused_by_its_condition_first() {
+    let (lake, appended) = Lake::served().with_cities();
+    let file = lake.file("header.csv", "id,name,area\n");
+    let stale = (appended - 1).to_string();
+    let error = lake.error(1, &["append", "cities", &file, "--expected-index", &stale]);
+    assert_eq!(error["kind"], json!("PRECONDITION"));
+    let seen = appended.to_string();
+    let error = lake.error(1, &["append", "cities", &file, "--expected-index", &seen]);
+    assert_eq!(error["message"], json!("there is no row in it"));
+}
+
+#[test]
+fn columns_of_a_file_are_matched_by_name() {
+    for lake in Lake::both() {
+        let (lake, _) = lake.with_cities();
+        let reordered = lake.file("reordered.csv", "area,id,name\n118.7,4,Ulm\n");
+        lake.json(&["append", "cities", &reordered]);
+        let fewer = lake.file("fewer.csv", "name,id\nKiel,5\n");
+        lake.json(&["append", "cities", &fewer]);
+        let expected = json!([
+            {"id": 4, "name": "Ulm", "area": 118.7},
+            {"id": 5, "name": "Kiel", "area": null},
+        ]);
+        let found = lake.rows("SELECT id, name, area FROM cities WHERE 3 < id ORDER BY id");
+        assert_eq!(found, expected);
+        let refused = [
+            ("id,town\n6,Ulm\n", "columns that the dataset does not have: \"town\""),
+            ("ID,name\n6,Ulm\n", "columns that the dataset does not have: \"ID\""),
+            ("name,area\nUlm,1\n", "columns that may not be NULL are missing: \"id\""),
+            ("id,area\n6,wide\n", "line 2, column \"area\": \"wide\" is not float64"),
+        ];
+        for (text, message) in refused {
+            let file = lake.file("refused.csv", text);
+            let error = lake.error(1, &["append", "cities", &file]);
+            assert_eq!((&error["kind"], &error["message"]), (&json!("FILE"), &json!(message)));
+        }
+        assert_eq!(lake.ids(), [1, 2, 3, 4, 5]);
+    }
+}
+
 #[test]
 fn a_file_without_keys_hides_nothing_wherever_the_command_works() {
     let answers = Lake::both().map(|lake| {

@@ -116,7 +116,7 @@ fn a_wider_type_than_the_dataset_is_refused() {
 #[test]
 fn types_of_text_are_inferred_and_keys_become_not_null() {
     let file = TestFile::new("a.csv", CSV);
-    let schema = infer_schema(&file.source(), &["id".to_owned()]).expect("inferred");
+    let schema = infer_schema(&file.source(), &["id".to_owned()]).expect("inferred").schema;
     let columns: Vec<_> =
         schema.fields.iter().map(|f| (f.name.as_str(), f.data_type.clone(), f.nullable)).collect();
     let sent = DataType::Timestamp(TimeUnit::Second, None);
@@ -133,6 +133,72 @@ fn types_of_text_are_inferred_and_keys_become_not_null() {
     let file = TestFile::new("a.txt", "{\"n\": 1, \"tags\": [\"x\"]}\n{\"n\": 2.5}\n");
     let batches = file.read(None).expect("valid");
     assert_eq!(batches[0].schema().field(0).data_type(), &arrow::datatypes::DataType::Float64);
+}
+
+#[test]
+fn binary_columns_are_matched_by_name_whatever_their_order() {
+    let parcels = parcels();
+    for (name, bytes) in
+        [("a.parquet", parquet_file(&encoded())), ("a.arrow", arrow_file(&encoded()))]
+    {
+        let batches = TestFile::new(name, bytes).read(Some(&parcels)).expect("valid");
+        assert_eq!(show(&batches), ENCODED_ROWS, "the file has city before id, and two of five");
+    }
+    let id: ArrayRef = Arc::new(Int32Array::from(vec![1]));
+    let batch = RecordBatch::try_from_iter([("id", Arc::clone(&id)), ("town", id)]);
+    let file = TestFile::new("a.parquet", parquet_file(&batch.expect("two columns")));
+    let error = file.read(Some(&parcels)).expect_err("an unknown column");
+    assert_eq!(error.to_string(), "columns that the dataset does not have: \"town\"");
+}
+
+/// A file of one column "other" and two nullable ones, of which the second holds a NULL in its third row.
+fn with_nullable_keys() -> RecordBatch {
+    let a: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
+    let b: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), Some(2), None]));
+    let columns = [("other", Arc::clone(&a), true), ("a", a, true), ("b", b, true)];
+    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+}
+
+#[test]
+fn a_key_that_may_be_null_is_named_and_one_that_is_null_is_refused_in_every_format() {
+    let batch = with_nullable_keys();
+    let files = [
+        ("a.parquet", parquet_file(&batch)),
+        ("a.arrow", arrow_file(&batch)),
+        ("a.arrows", arrow_stream(&batch)),
+    ];
+    for (name, bytes) in files {
+        let file = TestFile::new(name, bytes);
+        let inferred = infer_schema(&file.source(), &["a".to_owned()]).expect("no NULL in it");
+        assert_eq!(inferred.tightened, ["a"], "{name}");
+        assert!(inferred.schema.field("a").is_some_and(|field| !field.nullable), "{name}");
+        let keys = ["a".to_owned(), "b".to_owned()];
+        let error = infer_schema(&file.source(), &keys).expect_err("a NULL");
+        let expected = "row 3, column \"b\": no value, and a key column may not be NULL";
+        assert_eq!(error.to_string(), expected, "{name}");
+    }
+    for (name, text, line) in [
+        ("a.csv", "a,b\n1,2\n3,\n", 3),
+        ("a.ndjson", "{\"a\":1,\"b\":2}\n{\"a\":3,\"b\":null}\n", 2),
+    ] {
+        let file = TestFile::new(name, text);
+        let error = infer_schema(&file.source(), &["b".to_owned()]).expect_err("no value");
+        let expected =
+            format!("line {line}, column \"b\": no value, and a key column may not be NULL");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn a_reader_that_looked_ahead_still_returns_every_row_once() {
+    let file = TestFile::new("a.csv", CSV);
+    let mut reader = open(&file.source(), Some(&parcels())).expect("opens");
+    assert!(reader.look_ahead().expect("a batch") && reader.look_ahead().expect("the same"));
+    let batches = reader.collect::<Result<Vec<_>, _>>().expect("valid");
+    assert_eq!(show(&batches), ROWS);
+    let file = TestFile::new("b.csv", "id,city\n");
+    let mut reader = open(&file.source(), Some(&parcels())).expect("opens");
+    assert!(!reader.look_ahead().expect("no batch") && reader.next().is_none());
 }
 
 #[test]

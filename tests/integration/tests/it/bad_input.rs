@@ -89,6 +89,27 @@ async fn rows_of_another_schema_are_refused_and_nothing_is_appended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_is_named_by_its_place_among_all_rows_counted_from_one() {
+    let lake = Lake::keyed().await;
+    let good = batch(&[("a", 1), ("b", 2)]);
+    let fields =
+        vec![Field::new("key", DataType::Utf8, true), Field::new("value", DataType::Int64, false)];
+    let keys: ArrayRef = Arc::new(StringArray::from(vec![Some("c"), None]));
+    let values: ArrayRef = Arc::new(Int64Array::from(vec![3, 4]));
+    let null = RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![keys, values]);
+    let null = null.expect("a batch");
+    let huge = "x".repeat(9 * 1024 * 1024);
+    for (bad, words) in
+        [(null, "column \"key\" is NULL in row 4"), (batch(&[("c", 3), (&huge, 4)]), "row 4 has ")]
+    {
+        let refused = lake.node.append(&caller(), "t", vec![good.clone(), bad]).await;
+        let error = refused.expect_err("one row is bad").to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!(lake.rows().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_append_without_rows_is_refused() {
     let lake = Lake::keyed().await;
     for batches in [vec![], vec![batch(&[])]] {
@@ -211,7 +232,7 @@ async fn an_upsert_that_repeats_a_key_names_both_rows() {
     let error =
         lake.node.upsert(&caller(), "t", vec![batch(&[("a", 1), ("b", 2), ("a", 3)])]).await;
     let error = error.expect_err("twice");
-    assert!(error.to_string().contains("rows 0 and 2"), "{error}");
+    assert!(error.to_string().contains("rows 1 and 3"), "{error}");
     assert_eq!(lake.rows().await, []);
 }
 
@@ -296,7 +317,10 @@ async fn a_csv_file_with_a_ragged_row_appends_nothing() {
     write(&path, &format!("key,value\n{good}one,2,three\n"));
     let source = alluvium_ingest::Source::at(&path);
     let wanted = alluvium_types::Schema {
-        fields: alluvium_ingest::infer_schema(&source, &["key".to_owned()]).expect("infers").fields,
+        fields: alluvium_ingest::infer_schema(&source, &["key".to_owned()])
+            .expect("infers")
+            .schema
+            .fields,
         key_columns: vec!["key".to_owned()],
     };
     let reader = alluvium_ingest::open(&source, Some(&wanted)).expect("opens");

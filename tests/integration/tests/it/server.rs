@@ -173,7 +173,10 @@ async fn museum_m20_after_every_refusal_the_next_write_succeeds() {
     with_server(&lake, async |mut client| {
         use v1::append_request::Part;
         let whole = arrow_stream(&batch(&[("x", 1)]));
-        let refused: [(&str, Vec<Part>); 6] = [
+        let reordered = batch(&[("x", 1)]).project(&[1, 0]).expect("both columns");
+        let reordered = Part::ArrowStream(arrow_stream(&reordered));
+        let refused: [(&str, Vec<Part>); 7] = [
+            ("columns in another order", vec![target(None), reordered]),
             ("rows first", vec![rows(&[("x", 1)])]),
             ("two targets", vec![target(None), target(None)]),
             ("no rows", vec![target(None)]),
@@ -193,7 +196,7 @@ async fn museum_m20_after_every_refusal_the_next_write_succeeds() {
     })
     .await;
     let left = lake.rows().await;
-    assert_eq!(left.len(), 6, "nothing of a refused append is visible: {left:?}");
+    assert_eq!(left.len(), 7, "nothing of a refused append is visible: {left:?}");
     assert!(left.iter().all(|(key, _)| key == "ok"));
 }
 
