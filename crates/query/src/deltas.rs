@@ -63,8 +63,7 @@ impl DeltaScan<'_> {
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         let (dataset, scope) = (self.dataset, self.scope);
         let first = deltas.first().expect("a scan of deltas has some").0;
-        let hides =
-            dataset.is_keyed() && dataset.has_tombstone_after(&scope.sources.view, first)?;
+        let hides = scope.resolver.may_hide(dataset, first)?;
         let indexes = deltas.iter().map(|(index, _)| *index);
         let tombstones = hides.then(|| scope.resolver.of_deltas(dataset, indexes));
         let keep = scope.delta_rows.fits(deltas.iter().map(|(_, delta)| delta));

@@ -88,8 +88,7 @@ impl FileScan<'_> {
     fn tombstones(&self, records: &[FileRecord]) -> Result<Option<Arc<ScanTombstones>>, Error> {
         let files = records.iter().map(|record| (record.file, visible_after(record)));
         let Some(lowest) = files.clone().map(|(_, after)| after).min() else { return Ok(None) };
-        let view = &self.scope.sources.view;
-        let may_hide = self.dataset.is_keyed() && self.dataset.has_tombstone_after(view, lowest)?;
+        let may_hide = self.scope.resolver.may_hide(self.dataset, lowest)?;
         Ok(may_hide.then(|| self.scope.resolver.of_files(self.dataset, files)))
     }
 
@@ -105,7 +104,7 @@ impl FileScan<'_> {
         let open = scope.stores.admit(bucket, dataset.key(), record, attested)?;
         let after = visible_after(record);
         let hidden_by = match hidden_by {
-            Some(hidden_by) if dataset.has_tombstone_after(&scope.sources.view, after)? => {
+            Some(hidden_by) if scope.resolver.may_hide(dataset, after)? => {
                 Some(Arc::clone(hidden_by))
             }
             Some(_) | None => None,

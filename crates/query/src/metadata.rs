@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 
 use alluvium_rows as rows;
 use alluvium_state_machine::record::{DatasetRecord, DeltaRecord, FileRecord};
-use alluvium_state_machine::{Key, ScanRange, Table, View, ViewError, catalog};
+use alluvium_state_machine::{Table, View, ViewError, catalog};
 use alluvium_types::{DatasetKey, DatasetName, LogIndex, Schema, SchemaVersion};
 
 use crate::Error;
@@ -106,17 +106,15 @@ impl DatasetAt {
         self.guard(view, |view| Ok(catalog::schema(view, self.key(), version, self.at)?))
     }
 
-    /// Says whether a tombstone above `after` was made by the index.
-    pub(crate) fn has_tombstone_after(
+    /// Returns the first tombstone above `after` that was made by the index.
+    pub(crate) fn tombstone_after(
         &self,
         view: &SharedView,
         after: LogIndex,
-    ) -> Result<bool, Error> {
-        let from = Key::tombstone(self.key(), LogIndex(after.0.saturating_add(1)), 0);
-        let prefix = Key::dataset(self.key());
-        let range =
-            ScanRange { table: Table::Tombstone, prefix: &prefix, from: Some(&from), limit: 1 };
-        self.guard(view, |view| Ok(!view.scan_at(&range, self.at)?.is_empty()))
+    ) -> Result<Option<LogIndex>, Error> {
+        let read =
+            |view: &dyn View| Ok(catalog::tombstone_after(view, self.key(), after, self.at)?);
+        self.guard(view, read)
     }
 }
 

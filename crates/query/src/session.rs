@@ -29,6 +29,8 @@ const MERGE_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Memory of a query for each part of its plan that runs at once: with less, the parts together hold what the
 /// operator that joins them needs, and the query fails where fewer parts would have spilled.
 const PARTITION_BYTES: usize = 64 * 1024 * 1024;
+/// Files above this are read by several parts of a plan.
+const SPLIT_FILE_BYTES: usize = 1024 * 1024;
 /// Rows of a batch between operators.
 const BATCH_ROWS: usize = 8_192;
 
@@ -50,6 +52,8 @@ impl SharedSession {
             .with_target_partitions(target_partitions.max(1))
             .with_batch_size(BATCH_ROWS);
         let options = config.options_mut();
+        // A file of this size is worth a second thread.
+        options.optimizer.repartition_file_min_size = SPLIT_FILE_BYTES;
         // Names are folded by `sql::fold`; a second folding would disagree with it.
         options.sql_parser.enable_ident_normalization = false;
         // Text keeps the type that the dataset's schema says.

@@ -243,6 +243,24 @@ pub fn tombstones_after(
     Ok(blocks)
 }
 
+/// Returns the index of the first tombstone above `after` that was made by `at`.
+///
+/// # Errors
+/// A local fault.
+pub fn tombstone_after(
+    view: &dyn View,
+    key: DatasetKey,
+    after: LogIndex,
+    at: LogIndex,
+) -> Result<Option<LogIndex>, ViewError> {
+    let table = Table::Tombstone;
+    let from = Key::tombstone(key, LogIndex(after.0.saturating_add(1)), 0);
+    let prefix = Key::dataset(key);
+    let range = ScanRange { table, prefix: &prefix, from: Some(&from), limit: 1 };
+    let found = view.scan_at(&range, at)?;
+    found.first().map(|(stored, _)| number(table, stored).map(LogIndex)).transpose()
+}
+
 /// Returns the counters of a dataset: latest only.
 ///
 /// # Errors

@@ -203,11 +203,12 @@ fn replay_all(
     let mut chain = chain_before(&first);
     replay.agrees_with_watermark(chain).map_err(|reason| damaged(first, 0, chain, reason))?;
     let sealed: Vec<_> = survey.run.iter().zip(survey.run.iter().skip(1)).collect();
+    let watch = survey.watermark.map_or(Lsn(0), |watermark| watermark.lsn);
     // Each is checked on its own, side by side; what they mean is decided in their order.
     for window in sealed.chunks(workers.max(1)) {
         let read = spawn::side_by_side("wal-scan", workers, window.to_vec(), |(segment, next)| {
             let before = chain_before(&segment.header);
-            Sealed::read(cursor_of(segment, options, before), next.header.first_lsn)
+            Sealed::read(cursor_of(segment, options, before), next.header.first_lsn, watch)
         });
         for (sealed, (_, next)) in read.into_iter().zip(window) {
             chain = replay_sealed(sealed, &next.header, replay)?;
@@ -222,7 +223,7 @@ fn replay_all(
     }
     let headers = cursor.headers_behind().map_err(|source| read_failed(&cursor, source))?;
     let remains = Remains { lsn: cursor.next_lsn(), reason, headers };
-    let mut verdict = judge::judge(&remains, survey.watermark.map_or(Lsn(0), |w| w.lsn));
+    let mut verdict = judge::judge(&remains, watch);
     if options.has(Planted::CutAtFirstBad) && verdict != Verdict::Clean {
         verdict = Verdict::Torn;
     }
@@ -261,14 +262,19 @@ fn replay_sealed(
     next: &SegmentHeader,
     replay: &mut Replay,
 ) -> Result<ChainEnd, Error> {
-    let Sealed { records, cursor, fault } = sealed;
-    for record in &records {
-        let scanned = record.scanned();
-        let before =
-            ChainEnd { lsn: scanned.header.lsn.previous(), hash: scanned.header.prev_hash };
-        replay
-            .apply(cursor.segment.seq, &scanned)
-            .map_err(|reason| damaged(cursor.segment, scanned.offset, before, reason))?;
+    let Sealed { records, mut payloads, watched, cursor, fault } = sealed;
+    let (segment, mut before) = (cursor.segment, chain_before(&cursor.segment));
+    for (position, kept) in records.iter().enumerate() {
+        let payload = payloads.remove(&position).unwrap_or_default();
+        let lsn = before.lsn.next();
+        let applied = match watched.filter(|end| end.lsn == lsn) {
+            Some(end) => replay.agrees_with_watermark(end),
+            None => Ok(()),
+        };
+        applied
+            .and_then(|()| replay.apply(segment.seq, lsn, kept, payload))
+            .map_err(|reason| damaged(segment, u64::from(kept.offset), before, reason))?;
+        before.lsn = lsn;
     }
     match fault {
         Some(Ok(reason)) => {
@@ -307,7 +313,7 @@ fn step(cursor: &mut Cursor, replay: &mut Replay) -> Result<Result<(), Reason>, 
     // An intact record that makes no sense is damage wherever it stands: no torn write looks like
     // that.
     replay
-        .apply(segment.seq, &scanned)
+        .apply_scanned(segment.seq, &scanned)
         .map_err(|reason| damaged(segment, offset, before, reason))?;
     Ok(Ok(()))
 }

@@ -14,7 +14,7 @@ use crate::ids::{Lsn, SegmentSeq, StreamId};
 use crate::index::{At, Index};
 use crate::number::sum;
 use crate::record::Kind;
-use crate::recovery::scan::Scanned;
+use crate::recovery::scan::{Kept, Scanned};
 use crate::watermark::Watermark;
 
 /// The state of a log while it is replayed.
@@ -46,31 +46,46 @@ impl Replay {
         }
     }
 
-    /// Applies one record of `segment`.
-    pub(crate) fn apply(
+    /// Applies the record at `end` of `segment`.
+    pub(crate) fn apply_scanned(
         &mut self,
         segment: SegmentSeq,
         scanned: &Scanned<'_>,
     ) -> Result<(), Reason> {
-        let header = &scanned.header;
         self.agrees_with_watermark(scanned.end)?;
-        if header.durable >= header.lsn {
+        // An entry's payload stays on disk: copying all of a log at each start would cost more than
+        // reading it.
+        let payload = match scanned.header.kind {
+            Kind::Slot | Kind::Base => Bytes::copy_from_slice(scanned.payload),
+            Kind::Entry | Kind::Truncate | Kind::Purge | Kind::Checkpoint => Bytes::new(),
+        };
+        self.apply(segment, scanned.header.lsn, &Kept::of(scanned), payload)
+    }
+
+    /// Applies one record, whose place in the chain was compared with the watermark.
+    pub(crate) fn apply(
+        &mut self,
+        segment: SegmentSeq,
+        lsn: Lsn,
+        kept: &Kept,
+        payload: Bytes,
+    ) -> Result<(), Reason> {
+        if kept.durable >= lsn {
             return Err(Reason::Sequence);
         }
-        let draft = draft_of(scanned);
+        let draft = draft_of(kept, payload);
         self.bases.apply(&draft).map_err(|_refusal| Reason::Sequence)?;
         self.spans.apply(&draft, segment);
         if self.bases.get(draft.stream).and_then(|base| base.live).is_none() {
             self.spans.clear(draft.stream);
         }
-        let offset = u32::try_from(scanned.offset).expect("segments are smaller than 4 GiB");
-        self.index.apply(&draft, Some(At { segment, offset }));
-        if header.kind == Kind::Checkpoint {
-            self.opens = self.opens.max(header.index);
+        self.index.apply(&draft, Some(At { segment, offset: kept.offset }));
+        if kept.kind == Kind::Checkpoint {
+            self.opens = self.opens.max(kept.index);
         }
         self.records = sum(self.records, 1);
-        self.unproven.push_back((header.lsn, scanned.offset));
-        self.prove(header.durable);
+        self.unproven.push_back((lsn, u64::from(kept.offset)));
+        self.prove(kept.durable);
         Ok(())
     }
 
@@ -104,23 +119,18 @@ impl Replay {
     }
 }
 
-fn draft_of(scanned: &Scanned<'_>) -> Draft {
-    let header = &scanned.header;
-    // As in `Kept`: an entry's payload stays on disk.
-    let payload = match header.kind {
-        Kind::Slot | Kind::Base => Bytes::copy_from_slice(scanned.payload),
-        Kind::Entry | Kind::Truncate | Kind::Purge | Kind::Checkpoint => Bytes::new(),
-    };
+fn draft_of(kept: &Kept, payload: Bytes) -> Draft {
     Draft {
-        kind: header.kind,
-        all: header.all,
-        stream: header.stream,
-        slot: header.slot,
-        index: header.index,
-        tag: header.tag,
+        kind: kept.kind,
+        all: kept.all,
+        stream: kept.stream,
+        slot: kept.slot,
+        index: kept.index,
+        tag: kept.tag,
         payload,
-        payload_len: header.payload_len,
-        payload_hash: header.payload_hash,
+        payload_len: kept.payload_len,
+        // Checked when it was read; nobody writes a replayed record again.
+        payload_hash: 0,
         ticket: 0,
     }
 }

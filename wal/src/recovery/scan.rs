@@ -3,6 +3,7 @@
 //!
 //! It decides nothing: whether a bad record is a torn tail or damage is judged in `judge.rs`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 
 use crate::batch::ChainEnd;
 use crate::error::Reason;
-use crate::ids::Lsn;
+use crate::ids::{Lsn, StreamId};
 use crate::limits;
 use crate::number::{gap, sum, u64_of, usize_of};
 use crate::record::{Defect, HEADER_LEN, Header, Kind, RECORD_MAGIC, chain_hash, padding_bytes};
@@ -57,38 +58,38 @@ pub(crate) struct Scanned<'a> {
     pub(crate) end: ChainEnd,
 }
 
-/// A record without the payload, unless it is one that replaying needs.
+/// What replaying needs of an intact record, as small as it goes: a segment has many.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    header: Header,
-    offset: u64,
-    end: ChainEnd,
-    payload: Bytes,
+    pub(crate) durable: Lsn,
+    pub(crate) index: u64,
+    pub(crate) tag: u128,
+    pub(crate) stream: StreamId,
+    pub(crate) payload_len: u32,
+    pub(crate) offset: u32,
+    pub(crate) slot: u16,
+    pub(crate) kind: Kind,
+    pub(crate) all: bool,
 }
 
 impl Kept {
-    fn of(scanned: &Scanned<'_>) -> Self {
-        let Scanned { header, offset, payload, end } = *scanned;
-        // An entry's payload stays on disk: copying all of a log at each start would cost more than
-        // reading it.
-        let payload = match header.kind {
-            Kind::Slot | Kind::Base => Bytes::copy_from_slice(payload),
-            Kind::Entry | Kind::Truncate | Kind::Purge | Kind::Checkpoint => Bytes::new(),
-        };
-        Self { header, offset, end, payload }
-    }
-
-    pub(crate) fn scanned(&self) -> Scanned<'_> {
-        let Self { header, offset, end, ref payload } = *self;
-        Scanned { header, offset, payload, end }
+    pub(crate) fn of(scanned: &Scanned<'_>) -> Self {
+        let Header { durable, index, tag, stream, payload_len, slot, kind, all, .. } =
+            scanned.header;
+        let offset = u32::try_from(scanned.offset).expect("segments are smaller than 4 GiB");
+        Self { durable, index, tag, stream, payload_len, offset, slot, kind, all }
     }
 }
 
 /// The records of a segment that has a successor, read on their own, from what its header says of
-/// the chain before it.
+/// the chain before it. Their positions are consecutive.
 #[derive(Debug)]
 pub(crate) struct Sealed {
     pub(crate) records: Vec<Kept>,
+    /// Payloads of the few records that replaying needs them of, by position in `records`.
+    pub(crate) payloads: BTreeMap<usize, Bytes>,
+    /// The chain behind the record that was asked for, if it is one of these.
+    pub(crate) watched: Option<ChainEnd>,
     /// Behind the last record.
     pub(crate) cursor: Cursor,
     /// Why there are no more records, though the successor's header says that there are.
@@ -97,19 +98,36 @@ pub(crate) struct Sealed {
 
 impl Sealed {
     /// Reads up to the record that the next segment begins with.
-    pub(crate) fn read(mut cursor: Cursor, next: Lsn) -> Self {
-        let mut records = Vec::new();
-        let fault = loop {
-            if next <= cursor.next_lsn() {
-                break None;
-            }
-            match cursor.next() {
-                Ok(Ok(scanned)) => records.push(Kept::of(&scanned)),
-                Ok(Err(reason)) => break Some(Ok(reason)),
-                Err(source) => break Some(Err(source)),
-            }
+    pub(crate) fn read(cursor: Cursor, next: Lsn, watch: Lsn) -> Self {
+        let mut sealed = Self {
+            records: Vec::new(),
+            payloads: BTreeMap::new(),
+            watched: None,
+            cursor,
+            fault: None,
         };
-        Self { records, cursor, fault }
+        while sealed.cursor.next_lsn() < next {
+            let scanned = match sealed.cursor.next() {
+                Ok(Ok(scanned)) => scanned,
+                Ok(Err(reason)) => {
+                    sealed.fault = Some(Ok(reason));
+                    break;
+                }
+                Err(source) => {
+                    sealed.fault = Some(Err(source));
+                    break;
+                }
+            };
+            if matches!(scanned.header.kind, Kind::Slot | Kind::Base) {
+                let payload = Bytes::copy_from_slice(scanned.payload);
+                sealed.payloads.insert(sealed.records.len(), payload);
+            }
+            if scanned.end.lsn == watch {
+                sealed.watched = Some(scanned.end);
+            }
+            sealed.records.push(Kept::of(&scanned));
+        }
+        sealed
     }
 }
 

@@ -27,6 +27,10 @@ use crate::error::SharedError;
 use crate::metadata::{DatasetAt, Floor, SharedView};
 use crate::tombstones::positions::{Hidden, Resolved};
 
+/// Bytes for what is known of all datasets' tombstones, and of one's.
+const KNOWN_BYTES: usize = 1024 * 1024;
+const KNOWN_ENTRY_BYTES: usize = 128;
+
 /// A file whose hidden rows are wanted.
 #[derive(Debug)]
 pub(crate) struct FileTarget {
@@ -89,6 +93,8 @@ pub(crate) struct Resolver {
     files: Mutex<Cache<(DatasetKey, FileId), Resolved>>,
     deltas: Mutex<Cache<(DatasetKey, LogIndex), Resolved>>,
     indexes: Mutex<Cache<(DatasetKey, LogIndex, LogIndex), TombstoneIndex>>,
+    /// A tombstone of each dataset, a late one: asking the metadata whether there is one reads its keys.
+    known: Mutex<Cache<DatasetKey, LogIndex>>,
 }
 
 impl std::fmt::Debug for Resolver {
@@ -106,7 +112,24 @@ impl Resolver {
             files: Mutex::new(Cache::new(quarter)),
             deltas: Mutex::new(Cache::new(quarter)),
             indexes: Mutex::new(Cache::new(half)),
+            known: Mutex::new(Cache::new(half.min(KNOWN_BYTES))),
         }
+    }
+
+    /// Says whether a tombstone may hide rows of a dataset that none up to `after` hides.
+    pub(crate) fn may_hide(&self, dataset: &DatasetAt, after: LogIndex) -> Result<bool, Error> {
+        if !dataset.is_keyed() {
+            return Ok(false);
+        }
+        let known = lock(&self.known).get(&dataset.key()).map(|index| *index);
+        if known.is_some_and(|known| after < known && known <= dataset.at) {
+            return Ok(true);
+        }
+        let Some(found) = dataset.tombstone_after(&self.view, after)? else { return Ok(false) };
+        if known.is_none_or(|known| known < found) {
+            lock(&self.known).put(dataset.key(), Arc::new(found), KNOWN_ENTRY_BYTES);
+        }
+        Ok(true)
     }
 
     /// Returns the tombstones of a scan of deltas.

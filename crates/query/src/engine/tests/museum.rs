@@ -129,12 +129,13 @@ async fn museum_m05_cached_positions_of_unsealed_rows_never_show_deleted_rows() 
 
 #[tokio::test]
 async fn museum_m06_a_tombstone_read_error_fails_the_query() {
-    let (lake, _, switches) = faulty(Table::Tombstone).await;
-    switches.on.store(true, Ordering::SeqCst);
-    // Wherever the fault comes, planning or running, for the file or for the delta: an error, no answer.
+    // Wherever the fault comes, planning or running, for the file or for the delta: an error, no answer. Each time
+    // a lake that has read nothing yet: what was read once is remembered.
     let mut failed = 0;
-    for skip in 0..20 {
+    for skip in 0..8 {
+        let (lake, _, switches) = faulty(Table::Tombstone).await;
         switches.skip.store(skip, Ordering::SeqCst);
+        switches.on.store(true, Ordering::SeqCst);
         match lake.try_sql("SELECT id FROM t").await {
             Ok(batches) => assert_eq!(crate::lake::lines(&batches), ["1", "4"]),
             Err(error) => {
@@ -142,10 +143,10 @@ async fn museum_m06_a_tombstone_read_error_fails_the_query() {
                 assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
             }
         }
+        switches.on.store(false, Ordering::SeqCst);
+        assert_eq!(lake.sql("SELECT id FROM t").await, ["1", "4"]);
     }
-    assert!(2 < failed, "the fault was met {failed} times only");
-    switches.on.store(false, Ordering::SeqCst);
-    assert_eq!(lake.sql("SELECT id FROM t").await, ["1", "4"]);
+    assert!((3..8).contains(&failed), "the fault was met {failed} times");
 }
 
 #[tokio::test]
