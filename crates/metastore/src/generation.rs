@@ -14,8 +14,8 @@ use alluvium_state_machine::{
 };
 use alluvium_types::{LogIndex, codec};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, ErrorKind, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, ErrorKind, LruCacheOptions,
+    Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::OpenOptions;
@@ -381,6 +381,10 @@ fn skip_key(iterator: &mut DBRawIterator<'_>, prefix: &[u8]) {
     iterator.seek(layout::end_of(prefix));
 }
 
+/// Few parts, so that each holds the largest block: the keys of one tombstone entry are one value, and a look at
+/// the keys before it reads its block too. With RocksDB's own choice such a block never stays.
+const CACHE_SHARD_BITS: i32 = 2;
+
 fn read_options() -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_verify_checksums(true);
@@ -389,7 +393,10 @@ fn read_options() -> ReadOptions {
 
 fn database_options(mode: Mode<'_>, options: &OpenOptions) -> Options {
     let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
+    let mut cache = LruCacheOptions::default();
+    cache.set_capacity(options.block_cache_bytes);
+    cache.set_num_shard_bits(CACHE_SHARD_BITS);
+    blocks.set_block_cache(&Cache::new_lru_cache_opts(&cache));
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     blocks.set_bloom_filter(10.0, false);
