@@ -11,6 +11,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use alluvium_stdx::spawn;
+use bytes::Bytes;
 
 use crate::batch::ChainEnd;
 use crate::error::{Error, IoOperation, Reason};
@@ -265,7 +266,8 @@ fn replay_sealed(
     let Sealed { records, mut payloads, watched, cursor, fault } = sealed;
     let (segment, mut before) = (cursor.segment, chain_before(&cursor.segment));
     for (position, kept) in records.iter().enumerate() {
-        let payload = payloads.remove(&position).unwrap_or_default();
+        // Most records are replayed without.
+        let payload = payloads.remove(&position).unwrap_or_else(Bytes::new);
         let lsn = before.lsn.next();
         let applied = match watched.filter(|end| end.lsn == lsn) {
             Some(end) => replay.agrees_with_watermark(end),
