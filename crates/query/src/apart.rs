@@ -42,13 +42,15 @@ where
     F: Future<Output = Result<(SendableRecordBatchStream, MemoryShare), Error>> + Send + 'static,
 {
     let guard = StopOnDrop(stop);
-    let (tell, told) = oneshot::channel();
+    let (mut tell, told) = oneshot::channel();
     let (sender, mut receiver) = mpsc::channel(BATCHES_AHEAD);
     let (ask, asked) = oneshot::channel();
     let work = async move {
-        match started.await {
-            Err(error) => drop(tell.send(Err(error))),
-            Ok((batches, memory)) => {
+        match unless_gone(started, &mut tell).await {
+            // It may have waited for memory still, which others get instead.
+            None => {}
+            Some(Err(error)) => drop(tell.send(Err(error))),
+            Some(Ok((batches, memory))) => {
                 // An error means that the reader has gone.
                 if tell.send(Ok(batches.schema())).is_ok() && asked.await.is_ok() {
                     hand_over(batches, &sender).await;
@@ -83,18 +85,25 @@ where
     F: Future<Output = Result<T, Error>> + Send + 'static,
 {
     let (mut tell, told) = oneshot::channel();
-    let until_gone = async move {
-        let done = {
-            let (work, gone) = (std::pin::pin!(work), std::pin::pin!(tell.closed()));
-            match select(work, gone).await {
-                Either::Left((done, _)) => done,
-                Either::Right(((), _)) => return,
-            }
-        };
-        drop(tell.send(done));
+    let work = async move {
+        if let Some(done) = unless_gone(work, &mut tell).await {
+            drop(tell.send(done));
+        }
     };
-    spawner.task("query", until_gone.boxed());
+    spawner.task("query", work.boxed());
     told.await.map_err(|_gone| Error::from_lost_query())?
+}
+
+/// Works until it is done, or until nobody waits for it any more.
+async fn unless_gone<T, R>(
+    work: impl Future<Output = T>,
+    reader: &mut oneshot::Sender<R>,
+) -> Option<T> {
+    let (work, gone) = (std::pin::pin!(work), std::pin::pin!(reader.closed()));
+    match select(work, gone).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(((), _)) => None,
+    }
 }
 
 async fn hand_over(mut batches: SendableRecordBatchStream, sender: &mpsc::Sender<Handed>) {

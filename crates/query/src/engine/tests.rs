@@ -16,6 +16,7 @@ mod model;
 mod museum;
 mod refusals;
 mod stop;
+mod watched;
 
 pub(crate) type Row = (i64, Option<i32>, Option<&'static str>);
 

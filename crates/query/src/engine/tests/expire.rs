@@ -4,12 +4,11 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 
-use alluvium_state_machine::{Key, ScanRange, Table, Version, View, ViewError};
 use alluvium_types::{Command, ErrorKind, Expire};
 
+use super::watched::Watched;
 use super::*;
 use crate::lake::apply;
-use crate::metadata::SharedView;
 
 type Action = Box<dyn FnOnce() + Send>;
 
@@ -40,45 +39,15 @@ impl Hook {
     }
 }
 
-/// Metadata that changes at a chosen read.
-struct Hooked {
-    inner: SharedView,
-    hook: Arc<Hook>,
-}
-
-impl View for Hooked {
-    fn get_at(&self, table: Table, key: &Key, at: LogIndex) -> Result<Option<Vec<u8>>, ViewError> {
-        self.hook.count();
-        self.inner.get_at(table, key, at)
-    }
-
-    fn scan_at(
-        &self,
-        range: &ScanRange<'_>,
-        at: LogIndex,
-    ) -> Result<Vec<(Key, Vec<u8>)>, ViewError> {
-        self.hook.count();
-        self.inner.scan_at(range, at)
-    }
-
-    fn versions(&self, table: Table, key: &Key) -> Result<Vec<Version>, ViewError> {
-        self.inner.versions(table, key)
-    }
-
-    fn prunable(
-        &self,
-        range: &ScanRange<'_>,
-        floor: LogIndex,
-    ) -> Result<Vec<(Key, u64)>, ViewError> {
-        self.inner.prunable(range, floor)
-    }
-}
-
 /// Rows 1 to 4 in two files, rows 5 and 6 in the log; rows 2, 3 and 6 are deleted.
 async fn hooked() -> (Lake, DatasetKey, Arc<Hook>) {
     let hook = Arc::new(Hook::default());
     let shared = Arc::clone(&hook);
-    let mut lake = Lake::with(|_| {}, |inner| Arc::new(Hooked { inner, hook: shared }));
+    let before = move |_| {
+        shared.count();
+        Ok(())
+    };
+    let mut lake = Lake::with(|_| {}, |inner| Arc::new(Watched::new(inner, before)));
     let t = lake.register("t", keyed_schema());
     lake.append(t, &rows(&[(1, Some(10), Some("a")), (2, Some(20), Some("b"))]));
     lake.seal(t).await.expect("a file");

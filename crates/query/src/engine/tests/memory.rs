@@ -45,6 +45,18 @@ async fn a_query_that_waits_for_memory_runs_when_there_is_some() {
 }
 
 #[tokio::test]
+async fn a_query_that_nobody_waits_for_any_more_does_not_wait_for_memory() {
+    let lake = Lake::new();
+    let long = || QueryRequest::at(lake.at);
+    let _first = lake.engine.run(LONG, long()).await.expect("room");
+    let _second = lake.engine.run(LONG, long()).await.expect("room");
+    let error = lake.engine.run("SELECT 1", request(&lake, 1)).await.expect_err("no room");
+    assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
+    let mut queries = lake.queries.clone();
+    queries.wait_for(|running| *running == 2).await.expect("the engine is there");
+}
+
+#[tokio::test]
 async fn a_predicate_that_waits_for_memory_meets_the_deadline() {
     let (lake, t) = {
         let mut lake = Lake::with(|config| config.default_timeout_ms = 200, |view| view);

@@ -6,59 +6,12 @@ use datafusion::arrow::array::{ArrayRef, BinaryArray, Float64Array, RecordBatch,
 use object_store::ObjectStoreExt;
 
 use alluvium_materialize::object_key;
-use alluvium_state_machine::{Key, ScanRange, Table, Version, View, ViewError};
+use alluvium_state_machine::{Table, ViewError};
 use alluvium_types::{DataType, ErrorKind, Schema};
 
+use super::watched::Watched;
 use super::*;
 use crate::QueryConfig;
-
-/// Metadata whose scans of one table fail while a switch is on.
-struct Faulty {
-    inner: Arc<dyn View + Send + Sync>,
-    table: Table,
-    on: Arc<AtomicBool>,
-    skip: Arc<AtomicU64>,
-}
-
-impl Faulty {
-    fn fails(&self, table: Table) -> bool {
-        let skipped =
-            || self.skip.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        table == self.table && self.on.load(Ordering::SeqCst) && skipped().is_err()
-    }
-}
-
-impl View for Faulty {
-    fn get_at(&self, table: Table, key: &Key, at: LogIndex) -> Result<Option<Vec<u8>>, ViewError> {
-        match self.fails(table) {
-            true => Err(ViewError::Read { table, source: "planted".into() }),
-            false => self.inner.get_at(table, key, at),
-        }
-    }
-
-    fn scan_at(
-        &self,
-        range: &ScanRange<'_>,
-        at: LogIndex,
-    ) -> Result<Vec<(Key, Vec<u8>)>, ViewError> {
-        match self.fails(range.table) {
-            true => Err(ViewError::Read { table: range.table, source: "planted".into() }),
-            false => self.inner.scan_at(range, at),
-        }
-    }
-
-    fn versions(&self, table: Table, key: &Key) -> Result<Vec<Version>, ViewError> {
-        self.inner.versions(table, key)
-    }
-
-    fn prunable(
-        &self,
-        range: &ScanRange<'_>,
-        floor: LogIndex,
-    ) -> Result<Vec<(Key, u64)>, ViewError> {
-        self.inner.prunable(range, floor)
-    }
-}
 
 struct Switches {
     on: Arc<AtomicBool>,
@@ -69,7 +22,15 @@ struct Switches {
 async fn faulty(table: Table) -> (Lake, DatasetKey, Switches) {
     let (on, skip) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let switches = Switches { on: Arc::clone(&on), skip: Arc::clone(&skip) };
-    let mut lake = Lake::with(|_| {}, |inner| Arc::new(Faulty { inner, table, on, skip }));
+    let before = move |read| {
+        let skipped =
+            || skip.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        match read == table && on.load(Ordering::SeqCst) && skipped().is_err() {
+            true => Err(ViewError::Read { table, source: "planted".into() }),
+            false => Ok(()),
+        }
+    };
+    let mut lake = Lake::with(|_| {}, |inner| Arc::new(Watched::new(inner, before)));
     let t = lake.register("t", keyed_schema());
     lake.append(t, &rows(&[(1, Some(10), Some("a")), (2, Some(20), Some("b"))]));
     lake.seal(t).await.expect("a file");

@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use alluvium_state_machine::{Key, ScanRange, Table, Version, View, ViewError};
+use alluvium_state_machine::Table;
 use alluvium_types::ErrorKind;
 
+use super::watched::Watched;
 use super::*;
 use crate::QueryConfig;
 
@@ -68,41 +69,6 @@ async fn a_join_of_each_row_with_each_row_that_has_no_memory_says_so() {
     until_none_runs(&lake).await;
 }
 
-/// Metadata that counts how often tombstones are read.
-struct Counting {
-    inner: Arc<dyn View + Send + Sync>,
-    scans: Arc<AtomicU64>,
-}
-
-impl View for Counting {
-    fn get_at(&self, table: Table, key: &Key, at: LogIndex) -> Result<Option<Vec<u8>>, ViewError> {
-        self.inner.get_at(table, key, at)
-    }
-
-    fn scan_at(
-        &self,
-        range: &ScanRange<'_>,
-        at: LogIndex,
-    ) -> Result<Vec<(Key, Vec<u8>)>, ViewError> {
-        if range.table == Table::Tombstone {
-            self.scans.fetch_add(1, Ordering::SeqCst);
-        }
-        self.inner.scan_at(range, at)
-    }
-
-    fn versions(&self, table: Table, key: &Key) -> Result<Vec<Version>, ViewError> {
-        self.inner.versions(table, key)
-    }
-
-    fn prunable(
-        &self,
-        range: &ScanRange<'_>,
-        floor: LogIndex,
-    ) -> Result<Vec<(Key, u64)>, ViewError> {
-        self.inner.prunable(range, floor)
-    }
-}
-
 /// However small the caches are, a scan makes its index of tombstones once, not once for each delta.
 #[tokio::test]
 async fn tombstones_are_read_as_often_for_many_deltas_as_for_few() {
@@ -113,8 +79,12 @@ async fn tombstones_are_read_as_often_for_many_deltas_as_for_few() {
         let without_caches = |config: &mut QueryConfig| {
             (config.tombstone_cache_bytes, config.delta_cache_bytes) = (0, 0);
         };
-        let mut lake =
-            Lake::with(without_caches, |inner| Arc::new(Counting { inner, scans: counted }));
+        let before = move |table| {
+            let more = u64::from(table == Table::Tombstone);
+            counted.fetch_add(more, Ordering::SeqCst);
+            Ok(())
+        };
+        let mut lake = Lake::with(without_caches, |inner| Arc::new(Watched::new(inner, before)));
         let t = lake.register("t", keyed_schema());
         for id in 0..deltas {
             lake.upsert(t, &rows(&[(id, None, None), (id + 1, None, None)]));
