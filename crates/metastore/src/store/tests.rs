@@ -68,22 +68,49 @@ fn replay(store: &dyn MetaStore, log: &Log, end: usize, batch_size: usize) -> Ve
     }
 }
 
-/// What a power cut would leave: the files as they are now.
+/// What a power cut would leave: the files as they are at one moment. RocksDB flushes and compacts on threads of its own,
+/// so files come and go while others are copied; what was copied meanwhile is no moment's state, and is copied again.
 fn copy(from: &Path) -> TempDir {
-    fn copy_into(from: &Path, to: &Path) {
-        fs::create_dir_all(to).expect("creates");
-        for entry in fs::read_dir(from).expect("lists") {
-            let entry = entry.expect("lists");
-            let target = to.join(entry.file_name());
-            match entry.file_type().expect("has a type").is_dir() {
-                true => copy_into(&entry.path(), &target),
-                false => drop(fs::copy(entry.path(), target).expect("copies")),
+    loop {
+        let before = listing(from);
+        let to = tempfile::tempdir().expect("temporary directory");
+        let copied = before.iter().try_for_each(|(path, ..)| {
+            let target = to.path().join(path.strip_prefix(from).expect("below it"));
+            match path.is_dir() {
+                true => fs::create_dir(target),
+                false => fs::copy(path, target).map(drop),
             }
+        });
+        let still = before == listing(from);
+        match copied {
+            Ok(()) if still => return to,
+            Err(error) if still => panic!("{error}"),
+            Ok(()) | Err(_) => {}
         }
     }
-    let to = tempfile::tempdir().expect("temporary directory");
-    copy_into(from, to.path());
-    to
+}
+
+/// Each file and directory below a directory, parents first, with its length and when it was changed.
+fn listing(root: &Path) -> Vec<(PathBuf, u64, Duration)> {
+    let mut found = Vec::new();
+    let mut dirs = vec![root.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).expect("lists") {
+            let entry = entry.expect("lists");
+            // Gone since it was listed: the next listing differs then.
+            let Ok(metadata) = entry.metadata() else { continue };
+            let changed = Duration::new(
+                metadata.mtime().unsigned_abs(),
+                u32::try_from(metadata.mtime_nsec()).expect("less than a second"),
+            );
+            if metadata.is_dir() {
+                dirs.push(entry.path());
+            }
+            found.push((entry.path(), metadata.len(), changed));
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Everything that can be read as of an index.
@@ -354,25 +381,8 @@ fn a_store_that_another_handle_has_open_is_busy_not_damaged() {
 
 /// Each file below a directory with its bytes, and each directory, with when they were changed.
 fn contents(root: &Path) -> Vec<(PathBuf, Option<Vec<u8>>, Duration)> {
-    let mut found = Vec::new();
-    let mut dirs = vec![root.to_path_buf()];
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(&dir).expect("lists") {
-            let path = entry.expect("lists").path();
-            let bytes = path.is_file().then(|| fs::read(&path).expect("reads"));
-            if bytes.is_none() {
-                dirs.push(path.clone());
-            }
-            let metadata = fs::metadata(&path).expect("is there");
-            let changed = Duration::new(
-                metadata.mtime().unsigned_abs(),
-                u32::try_from(metadata.mtime_nsec()).expect("less than a second"),
-            );
-            found.push((path, bytes, changed));
-        }
-    }
-    found.sort();
-    found
+    let bytes = |path: &Path| path.is_file().then(|| fs::read(path).expect("reads"));
+    listing(root).into_iter().map(|(path, _, at)| (path.clone(), bytes(&path), at)).collect()
 }
 
 #[test]
