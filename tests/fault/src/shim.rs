@@ -1,11 +1,15 @@
 //! The shim: a small library that counts, kills and fails the system calls of a process.
 
 use std::ffi::OsStr;
+use std::hash::BuildHasher as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use alluvium_stdx::FixedState;
 use anyhow::{Context as _, Result, ensure};
+
+const SOURCE: &str = include_str!("../shim.c");
 
 /// What happens to the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,13 +102,17 @@ fn beside(dir: &Path, extension: &str) -> PathBuf {
 }
 
 fn compile() -> Result<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim.c");
-    // Named by process: tests run as processes of their own, and all compile the same bytes.
-    let library = std::env::temp_dir().join(format!("alluvium-shim-{}.so", std::process::id()));
+    // Tests run as processes of their own: each builds under a name of its own, and all leave the same file.
+    let name = format!("alluvium-shim-{:016x}.so", FixedState.hash_one(SOURCE));
+    let library = std::env::temp_dir().join(&name);
+    let dir = tempfile::Builder::new().prefix(&name).tempdir()?;
+    let (source, built) = (dir.path().join("shim.c"), dir.path().join("shim.so"));
+    std::fs::write(&source, SOURCE)?;
     let output = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-        .args([library.as_os_str(), source.as_os_str(), OsStr::new("-ldl")])
+        .args([built.as_os_str(), source.as_os_str(), OsStr::new("-ldl")])
         .output()?;
     ensure!(output.status.success(), "cc: {}", String::from_utf8_lossy(&output.stderr));
+    std::fs::rename(&built, &library)?;
     Ok(library)
 }

@@ -12,8 +12,8 @@ const FAILED_SYNCS: [&str; 3] = ["30", "37", "44"];
 
 /// Compiles the library that makes one sync of a process fail, as the fault tests do.
 fn shim(into: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fault/shim.c");
-    let library = into.join("shim.so");
+    let (source, library) = (into.join("shim.c"), into.join("shim.so"));
+    std::fs::write(&source, include_str!("../../../../tests/fault/shim.c")).expect("writes");
     let mut compiler = Command::new("cc");
     compiler.args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).arg("-ldl");
     let compiled = Ran::of(compiler.output().expect("a C compiler"));
