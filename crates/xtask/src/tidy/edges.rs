@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("stdx", &[]),
     ("types", &["stdx"]),
     ("wal", &["stdx"]),
+    ("checker", &["stdx"]),
     ("state-machine", &["stdx", "types"]),
     ("metastore", &["stdx", "types", "state-machine"]),
     ("storage", &["stdx"]),
