@@ -7,8 +7,9 @@
 //! Does not: start processes, touch the network, read a clock of its own, or use the log's indexes in a
 //! black-box checker.
 //!
-//! Reading order: [`call`], [`history`], [`verdict`], then the checkers: [`linear`].
+//! Reading order: [`call`], [`history`], [`verdict`], then the checkers: [`linear`], [`append`].
 
+pub mod append;
 pub mod call;
 pub mod error;
 pub mod history;
