@@ -7,13 +7,17 @@
 //! Does not: start processes, touch the network, read a clock of its own, or use the log's indexes in a
 //! black-box checker.
 //!
-//! Reading order: [`call`], [`history`], [`verdict`], then the checkers: [`linear`], [`append`].
+//! Reading order: [`call`], [`history`], [`verdict`], then the checkers: [`linear`] (W1, W5, rows), [`append`]
+//! (W2), [`sets`] (W3), [`bank`] (W4), [`sessions`] (W6).
 
 pub mod append;
+pub mod bank;
 pub mod call;
 pub mod error;
 pub mod history;
 pub mod linear;
+pub mod sessions;
+pub mod sets;
 pub mod verdict;
 
 pub use call::{Call, Dataset, Reply, Step, Versioned};

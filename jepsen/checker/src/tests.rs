@@ -2,6 +2,7 @@
 //!
 //! Property tests over every workload are in `properties`.
 
+pub(crate) mod comparison;
 pub(crate) mod script;
 pub(crate) mod simulation;
 pub(crate) mod world;
