@@ -70,12 +70,105 @@ pub enum Error {
     /// The node belongs to a cluster already, and not alone.
     #[error("this node is a member of another cluster than one of itself")]
     OtherMembership,
+    /// The membership cannot be changed like that. Nothing was proposed.
+    #[error(transparent)]
+    Membership {
+        /// Why.
+        fault: MembershipFault,
+    },
+    /// A message that no node sends which follows the protocol. It changed nothing.
+    #[error("a message of a peer is refused: {fault}")]
+    Message {
+        /// Why.
+        fault: MessageFault,
+    },
+    /// A snapshot could not be received. Nothing was installed.
+    #[error("a snapshot was not received")]
+    Receive {
+        /// Why.
+        #[source]
+        fault: Arc<Fault>,
+    },
     /// The configuration cannot work.
     #[error("illegal configuration: {reason}")]
     Config {
         /// What is wrong.
         reason: &'static str,
     },
+}
+
+/// Why the membership is not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipFault {
+    /// The id belongs to another node.
+    #[error("node id {node} is taken: it belongs to the node at {address}")]
+    Taken {
+        /// The id.
+        node: u64,
+        /// The address of its owner.
+        address: String,
+    },
+    /// No node has the id.
+    #[error("node {node} is no member of the cluster")]
+    Unknown {
+        /// The id.
+        node: u64,
+    },
+    /// A learner has not caught up yet.
+    #[error("node {node} is {behind} entries behind: promote it when it has caught up")]
+    Lags {
+        /// The node.
+        node: u64,
+        /// Entries that it lacks.
+        behind: u64,
+    },
+    /// Only a voter can lead.
+    #[error("node {node} has no vote, so it cannot lead")]
+    NoVote {
+        /// The node.
+        node: u64,
+    },
+    /// A cluster without a voter could decide nothing.
+    #[error("no voter would be left")]
+    LastVoter,
+    /// The cluster has as many nodes as one can have.
+    #[error("the cluster has {max} nodes, which is the most", max = crate::limits::NODES_MAX)]
+    Full,
+    /// Another change is under way.
+    #[error("another change of the membership is under way")]
+    InProgress,
+    /// openraft refuses the change.
+    #[error("{reason}")]
+    Refused {
+        /// What it said.
+        reason: Box<str>,
+    },
+}
+
+/// What is wrong with a message of a peer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageFault {
+    /// Entries come from a node that no quorum made leader.
+    #[error("entries come from a node that does not say it leads")]
+    NoLeader,
+    /// A node asks for a vote that it says it has.
+    #[error("a vote is asked for that was granted already")]
+    NoCandidate,
+    /// Entries that do not follow each other.
+    #[error("entry {index} does not follow the one before it")]
+    OutOfOrder {
+        /// The entry.
+        index: LogIndex,
+    },
+    /// An entry of a leader that the sender's vote does not know yet.
+    #[error("entry {index} is of a newer leader than the sender's vote")]
+    BeyondVote {
+        /// The entry.
+        index: LogIndex,
+    },
+    /// A membership that does not decode.
+    #[error("its membership does not decode")]
+    Membership,
 }
 
 /// A fault of this node that ends it. The log and its peers are right; this copy cannot go on.

@@ -7,7 +7,7 @@
 //!
 //! Reading order: `type_config`, `frame` and `encoding` (what travels), `log_store` (the log on the WAL), `applier`
 //! and `snapshots` (the state), `recovery` (what a start checks), `node` and `log_access` (what the engine calls),
-//! `network` (the seam to peers), `offline` (a log without a node).
+//! `network` (the seam to peers), `peers` (what they ask), `members` (who they are), `offline` (a log without a node).
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -22,9 +22,11 @@ mod health;
 pub mod limits;
 mod log_access;
 mod log_store;
+mod members;
 mod network;
 mod node;
 mod offline;
+mod peers;
 mod recovery;
 mod snapshots;
 mod status;
@@ -35,11 +37,14 @@ mod type_config;
 
 pub use applier::{AppliedState, EffectSender};
 pub use config::{RaftConfig, Timings};
-pub use error::{EntryFault, Error, Fault, LeaderHint};
+pub use error::{EntryFault, Error, Fault, LeaderHint, MembershipFault, MessageFault};
 pub use frame::Frame;
 pub use network::{NoPeers, PeerNetwork};
 pub use node::RaftNode;
 pub use offline::{OfflineLog, restore};
+pub use peers::{ReceivedSnapshot, check_append, encode_membership_of};
 pub use snapshots::{CheckedSnapshot, SnapshotFile, check_snapshots};
 pub use status::{LogBounds, Role, Status};
-pub use type_config::{Address, LogId, Membership, RaftEntry, Runtime, TypeConfig, Vote};
+pub use type_config::{
+    Address, LogId, Membership, RaftEntry, Runtime, SnapshotMeta, TypeConfig, Vote,
+};

@@ -5,6 +5,9 @@ pub const NODES_MAX: usize = 64;
 /// Bytes of a node's address.
 pub const ADDRESS_BYTES_MAX: usize = 1024;
 
+/// Entries that a learner may lack when it is given a vote.
+pub const PROMOTE_LAG_MAX: u64 = 1_000;
+
 /// Entries that one commit of the state machine holds. A batch runs on the caller's thread, so this bounds how
 /// long a runtime's worker is kept from other tasks.
 pub const APPLY_ENTRIES_MAX: usize = 256;

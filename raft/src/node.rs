@@ -348,7 +348,7 @@ fn consensus(fatal: &Fatal<TypeConfig>) -> Fault {
     Fault::Consensus { reason: fatal.to_string().into_boxed_str() }
 }
 
-fn not_leader(forward: ForwardToLeader<TypeConfig>) -> Error {
+pub(crate) fn not_leader(forward: ForwardToLeader<TypeConfig>) -> Error {
     match (forward.leader_id, forward.leader_node) {
         (Some(node), Some(address)) => {
             Error::NotLeader { hint: LeaderHint { node, address: address.peer } }

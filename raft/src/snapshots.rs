@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alluvium_state_machine::{MetaStore, SnapshotMeta, SnapshotReader};
+use alluvium_state_machine::{MetaStore, SnapshotMeta, SnapshotReader, StateDigest};
 use alluvium_stdx::durable;
 
 use crate::encoding::{decode_stored_membership, log_id_of_applied};
@@ -20,6 +20,8 @@ use crate::type_config::{LogId, SnapshotMeta as RaftSnapshotMeta};
 const SUFFIX: &str = ".alvs";
 const BUILDING: &str = "building.tmp";
 const ADOPTING: &str = "adopting.tmp";
+/// What is received of a snapshot: kept over a break and over a restart, believed only when it is whole.
+const RECEIVING: &str = ".part";
 /// What a damaged snapshot is renamed to: kept for whoever asks why, never read again.
 const DAMAGED: &str = "damaged";
 
@@ -30,6 +32,8 @@ pub struct SnapshotFile {
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
+    /// The digest of its rows. With the last entry and the length it tells one snapshot from another.
+    pub digest: StateDigest,
 }
 
 /// A verified snapshot.
@@ -43,7 +47,9 @@ pub(crate) struct Current {
 #[derive(Debug)]
 pub struct CheckedSnapshot {
     /// The file.
-    pub file: SnapshotFile,
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
     /// What it holds, or why it cannot be believed.
     pub found: Result<SnapshotMeta, Fault>,
 }
@@ -79,7 +85,7 @@ pub fn check_snapshots(
         if paced.is_stopped || paced.settle().is_break() {
             break;
         }
-        checked.push(CheckedSnapshot { file: SnapshotFile { path, bytes }, found });
+        checked.push(CheckedSnapshot { path, bytes, found });
     }
     Ok(checked)
 }
@@ -167,8 +173,11 @@ impl Snapshots {
     pub(crate) fn adopt(&self, file: &SnapshotFile) -> Result<Current, Fault> {
         let path = self.dir.join(ADOPTING);
         let failed = |source| file_fault(&path, source);
-        if file.path.parent() == Some(self.dir.as_path()) && is_snapshot_name(&file.path) {
-            return self.verify_own(file);
+        if file.path.parent() == Some(self.dir.as_path()) {
+            return match is_snapshot_name(&file.path) {
+                true => self.verify_own(file),
+                false => self.publish_received(file),
+            };
         }
         fs::copy(&file.path, &path).map_err(failed)?;
         File::open(&path).and_then(|file| file.sync_all()).map_err(failed)?;
@@ -182,12 +191,33 @@ impl Snapshots {
         Ok(current)
     }
 
+    /// Makes a file that was received into the directory a snapshot.
+    fn publish_received(&self, file: &SnapshotFile) -> Result<Current, Fault> {
+        let failed = |source| file_fault(&file.path, source);
+        File::open(&file.path).and_then(|file| file.sync_all()).map_err(failed)?;
+        let meta = verify(&file.path)?;
+        self.publish(&file.path, meta)
+    }
+
+    /// Returns the path for a snapshot that is being received, and removes what was received of others.
+    pub(crate) fn receiving(&self, name: &str) -> Result<PathBuf, Fault> {
+        let name = format!("{name}{RECEIVING}");
+        let mut others = list(&self.dir)?;
+        others.retain(|other| other.ends_with(RECEIVING) && *other != name);
+        for other in others {
+            let path = self.dir.join(other);
+            durable::remove_file(&path).map_err(|source| file_fault(&path, source))?;
+        }
+        Ok(self.dir.join(name))
+    }
+
     fn publish(&self, temporary: &Path, meta: SnapshotMeta) -> Result<Current, Fault> {
         let path = self.dir.join(name_of(&meta));
         durable::rename(temporary, &path).map_err(|source| file_fault(&path, source))?;
         let metadata = fs::metadata(&path).map_err(|source| file_fault(&path, source))?;
         assert!(metadata.len() > 0, "a published snapshot has at least a header");
-        let current = Current { meta, file: SnapshotFile { path, bytes: metadata.len() } };
+        let file = SnapshotFile { path, bytes: metadata.len(), digest: meta.digest };
+        let current = Current { meta, file };
         self.set_current(current.clone());
         self.prune()?;
         Ok(current)
@@ -245,7 +275,8 @@ fn verified_or_set_aside(path: &Path) -> Result<Option<Current>, Fault> {
     match verify(path) {
         Ok(meta) => {
             let metadata = fs::metadata(path).map_err(|source| file_fault(path, source))?;
-            let file = SnapshotFile { path: path.to_path_buf(), bytes: metadata.len() };
+            let (path, bytes) = (path.to_path_buf(), metadata.len());
+            let file = SnapshotFile { path, bytes, digest: meta.digest };
             Ok(Some(Current { meta, file }))
         }
         Err(fault) => {
@@ -259,7 +290,7 @@ fn verified_or_set_aside(path: &Path) -> Result<Option<Current>, Fault> {
 }
 
 /// Reads a snapshot to its end and checks every row against its digest.
-fn verify(path: &Path) -> Result<SnapshotMeta, Fault> {
+pub(crate) fn verify(path: &Path) -> Result<SnapshotMeta, Fault> {
     let file = File::open(path).map_err(|source| file_fault(path, source))?;
     read_to_end(&mut BufReader::new(file))
 }

@@ -43,4 +43,4 @@ pub type Membership = openraft::Membership<u64, Address>;
 /// A membership and the entry that set it.
 pub(crate) type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
 /// What openraft knows of a snapshot.
-pub(crate) type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
+pub type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;

@@ -168,7 +168,7 @@ fn snapshot_damage(dir: &Path, pace: &mut Pace<'_>) -> Result<Vec<String>, Error
 /// Says what is wrong with a snapshot, if anything.
 pub(crate) fn snapshot_fault(checked: &CheckedSnapshot) -> Option<String> {
     let fault = checked.found.as_ref().err()?;
-    Some(format!("snapshot {}: {}", checked.file.path.display(), error_chain(fault)))
+    Some(format!("snapshot {}: {}", checked.path.display(), error_chain(fault)))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! The protocol of `alluvium.v1.Lake`: messages, client, server trait, and the descriptors for reflection.
+//! The protocols of `alluvium.v1.Lake`, which clients speak, and of `alluvium.peer.v1.Peer`, which nodes speak among
+//! themselves: messages, clients, server traits, and the descriptors of the first for reflection.
 //!
-//! Everything in `generated` comes from `proto/alluvium/v1/lake.proto` by `cargo xtask codegen` and is
-//! committed, so that an ordinary build needs no protobuf compiler.
+//! Everything in `generated` comes from the files in `proto` by `cargo xtask codegen` and is committed, so that an
+//! ordinary build needs no protobuf compiler.
 //!
 //! Does not: convert to our own types (the server and the client do), or know of errors.
 
-/// Version 1 of the protocol.
+/// Version 1 of what clients speak.
 #[expect(
     missing_docs,
     clippy::all,
@@ -16,6 +17,21 @@
 )]
 pub mod v1 {
     include!("generated/alluvium.v1.rs");
+}
+
+/// Version 1 of what nodes speak among themselves.
+pub mod peer {
+    #[expect(
+        missing_docs,
+        clippy::all,
+        clippy::clone_on_ref_ptr,
+        clippy::too_many_lines,
+        unused_qualifications,
+        reason = "generated code has the generator's style"
+    )]
+    pub mod v1 {
+        include!("generated/alluvium.peer.v1.rs");
+    }
 }
 
 /// The encoded file descriptors, for reflection.

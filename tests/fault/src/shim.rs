@@ -101,6 +101,7 @@ fn beside(dir: &Path, extension: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+#[expect(clippy::disallowed_methods, reason = "a file for the compiler need not be durable")]
 fn compile() -> Result<PathBuf> {
     // Tests run as processes of their own: each builds under a name of its own, and all leave the same file.
     let name = format!("alluvium-shim-{:016x}.so", FixedState.hash_one(SOURCE));

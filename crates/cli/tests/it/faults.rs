@@ -11,6 +11,7 @@ use crate::support::{Lake, Ran, parse, program};
 const FAILED_SYNCS: [&str; 3] = ["30", "37", "44"];
 
 /// Compiles the library that makes one sync of a process fail, as the fault tests do.
+#[expect(clippy::disallowed_methods, reason = "a file for the compiler need not be durable")]
 fn shim(into: &Path) -> PathBuf {
     let (source, library) = (into.join("shim.c"), into.join("shim.so"));
     std::fs::write(&source, include_str!("../../../../tests/fault/shim.c")).expect("writes");

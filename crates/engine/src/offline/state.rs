@@ -102,7 +102,7 @@ impl Look {
         let checked = check_snapshots(&self.dir.snapshots(), &mut unpaced).map_err(fault_error)?;
         self.report.damage.extend(checked.iter().filter_map(snapshot_fault));
         let whole = checked.into_iter().filter_map(|checked| {
-            let (meta, path) = (checked.found.ok()?, checked.file.path);
+            let (meta, path) = (checked.found.ok()?, checked.path);
             let what = format!("snapshot {}", path.display());
             Some(Known { what, applied: meta.applied, digest: meta.digest, snapshot: Some(path) })
         });

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use prost::Message as _;
 
-const PROTO_FILES: [&str; 1] = ["alluvium/v1/lake.proto"];
+/// What clients speak: its descriptors are served for reflection.
+const LAKE_FILE: &str = "alluvium/v1/lake.proto";
+/// What nodes speak among themselves.
+const PEER_FILE: &str = "alluvium/peer/v1/peer.proto";
 const DESCRIPTOR_FILE: &str = "alluvium.v1.bin";
 const HEADER: &str = "// Made by `cargo xtask codegen` from crates/proto/proto. Do not edit.\n";
 
@@ -43,8 +46,11 @@ fn generated_dir() -> PathBuf {
 
 /// Returns the generated files by name.
 fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
-    let descriptors = protox::compile(PROTO_FILES, [proto_crate().join("proto")])
-        .context("compile the proto files")?;
+    let compile = |file| {
+        protox::compile([file], [proto_crate().join("proto")])
+            .with_context(|| format!("compile {file}"))
+    };
+    let descriptors = compile(LAKE_FILE)?;
     let mut made = BTreeMap::new();
     // Reflection serves names, not comments: without source locations the set is a third of its size.
     let mut lean = descriptors.clone();
@@ -53,11 +59,13 @@ fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
     }
     made.insert(DESCRIPTOR_FILE.to_owned(), lean.encode_to_vec());
     let out = tempfile::tempdir().context("create a temporary directory")?;
-    tonic_prost_build::configure()
-        .out_dir(out.path())
-        .bytes(".alluvium.v1")
-        .compile_fds(descriptors)
-        .context("generate code")?;
+    for descriptors in [descriptors, compile(PEER_FILE)?] {
+        tonic_prost_build::configure()
+            .out_dir(out.path())
+            .bytes(".alluvium")
+            .compile_fds(descriptors)
+            .context("generate code")?;
+    }
     for entry in std::fs::read_dir(out.path()).context("list generated code")? {
         let path = entry.context("list generated code")?.path();
         let code = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
@@ -65,7 +73,7 @@ fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
         let code = String::from_utf8(code).context("generated code is text")?;
         made.insert(name.to_owned(), (HEADER.to_owned() + &without_allow(&code)).into_bytes());
     }
-    ensure!(made.len() == 2, "one package makes one file beside the descriptors");
+    ensure!(made.len() == 3, "each package makes one file beside the descriptors");
     Ok(made)
 }
 

@@ -1,0 +1,65 @@
+//! What can go wrong in setting up the network between nodes. Failed calls are openraft's errors.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// An error of the network between nodes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The port cannot be had.
+    #[error("cannot listen on {address} for peers")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Other machines could reach the port, and nobody would be checked.
+    #[error("{address} can be reached by other machines: peers need certificates there")]
+    Exposed {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A certificate or key cannot be read.
+    #[error("cannot read {path}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A certificate or key cannot be written.
+    #[error("cannot write {path}", path = .path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A certificate or key is not what it should be.
+    #[error("{path} holds no usable certificate or key: {reason}", path = .path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A certificate cannot be made.
+    #[error("a certificate cannot be made: {reason}")]
+    Issue {
+        /// Why.
+        reason: String,
+    },
+    /// The transport failed.
+    #[error("the network between nodes failed")]
+    Transport {
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
+}

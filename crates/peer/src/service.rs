@@ -1,0 +1,236 @@
+//! Answering other nodes.
+//!
+//! It must not trust the form of a message, nor decide what it means. Invariant: every refusal names its reason.
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alluvium_proto::peer::v1 as wire;
+use alluvium_proto::peer::v1::peer_server::Peer;
+use alluvium_raft::{RaftNode, TypeConfig, check_append};
+use alluvium_types::Entry;
+use futures::future::{BoxFuture, Shared};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, stream};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderError};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::convert;
+use crate::identity::Sender;
+use crate::receive::Receiver;
+
+/// The peer service of a node.
+#[derive(Debug)]
+pub(crate) struct Service {
+    node: RaftNode,
+    receiver: Receiver,
+    shutdown: Shutdown,
+}
+
+/// Ends when the node is told to stop.
+pub(crate) type Shutdown = Shared<BoxFuture<'static, ()>>;
+
+impl Service {
+    pub(crate) fn new(node: RaftNode, shutdown: Shutdown) -> Self {
+        Self { receiver: Receiver::new(node.clone()), node, shutdown }
+    }
+}
+
+/// A message that says nothing, or what no node says.
+pub(crate) fn malformed(reason: &dyn Display) -> Status {
+    Status::invalid_argument(format!("a message is refused: {reason}"))
+}
+
+/// What this node cannot do, by its cause.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is no fault of the message")]
+pub(crate) fn refused(error: &alluvium_raft::Error) -> Status {
+    use alluvium_raft::Error as Raft;
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        reason.push_str(": ");
+        reason.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    match error {
+        Raft::Message { .. } => Status::invalid_argument(reason),
+        Raft::Receive { .. } => Status::data_loss(reason),
+        _ => Status::unavailable(reason),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "nothing was proposed for any other reason")]
+fn refusal(error: &alluvium_raft::Error) -> wire::Refusal {
+    use alluvium_raft::Error as Raft;
+    use wire::refusal::Reason;
+    let (mut leader, mut leader_address) = (0, String::new());
+    let reason = match error {
+        Raft::NotLeader { hint } => {
+            (leader, leader_address) = (hint.node, hint.address.clone());
+            Reason::NotLeader
+        }
+        Raft::Ambiguous => Reason::Ambiguous,
+        Raft::Poisoned { .. } | Raft::Shutdown => Reason::Stopped,
+        Raft::NotACommand => Reason::NotACommand,
+        _ => Reason::Unavailable,
+    };
+    wire::Refusal { reason: reason.into(), leader, leader_address }
+}
+
+/// Who made a call; the gate saw to it.
+fn sender<T>(request: &Request<T>) -> u64 {
+    let sender = request.extensions().get::<Sender>();
+    sender.expect("no call comes in but through the gate").0
+}
+
+/// Why a stream of requests ended early. Written by the half that reads, taken by the half that answers.
+type Refused = Arc<Mutex<Option<Status>>>;
+
+/// Checks the requests of a stream; the first that is refused ends it, and says why in `why`.
+fn checked(
+    requests: Streaming<wire::AppendRequest>,
+    from: u64,
+    why: Refused,
+) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
+    stream::unfold(Some(requests), move |requests| {
+        let why = Arc::clone(&why);
+        async move {
+            let mut requests = requests?;
+            match next_checked(&mut requests, from).await {
+                Ok(request) => request.map(|request| (request, Some(requests))),
+                Err(status) => {
+                    tracing::warn!(from, %status, "a stream of entries is refused");
+                    *why.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+                    None
+                }
+            }
+        }
+    })
+}
+
+async fn next_checked(
+    requests: &mut Streaming<wire::AppendRequest>,
+    from: u64,
+) -> Result<Option<AppendEntriesRequest<TypeConfig>>, Status> {
+    let Some(request) = requests.message().await? else { return Ok(None) };
+    let request = convert::append_of_wire(request).map_err(|error| malformed(&error))?;
+    if request.vote.leader_id().node_id != from {
+        return Err(malformed(&"entries of one leader that another node sends"));
+    }
+    check_append(&request).map_err(|error| refused(&error))?;
+    Ok(Some(request))
+}
+
+fn asked_for_itself(vote: &alluvium_raft::Vote, from: u64) -> Result<(), Status> {
+    match vote.leader_id().node_id == from {
+        true => Ok(()),
+        false => Err(malformed(&"a vote that is asked for another node")),
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for Service {
+    type AppendStream = BoxStream<'static, Result<wire::AppendReply, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<wire::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let from = sender(&request);
+        let why = Refused::default();
+        let requests = checked(request.into_inner(), from, Arc::clone(&why));
+        // A stream of entries lives as long as its leader does: it must not outlive this node.
+        let requests = requests.take_until(self.shutdown.clone());
+        let answers = self.node.append_stream(requests).map(|answer| match answer {
+            Ok(result) => Ok(convert::reply_to_wire(&result)),
+            Err(error) => Err(refused(&error)),
+        });
+        let refused = stream::once(async move {
+            why.lock().unwrap_or_else(PoisonError::into_inner).take().map(Err)
+        });
+        let answers = answers.chain(refused.filter_map(|refused| async move { refused }));
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<wire::VoteRequest>,
+    ) -> Result<Response<wire::VoteReply>, Status> {
+        let from = sender(&request);
+        let asked = convert::vote_of_wire(request.into_inner());
+        let asked = asked.map_err(|error| malformed(&error))?;
+        asked_for_itself(&asked.vote, from)?;
+        let answer = self.node.vote(asked).await.map_err(|error| refused(&error))?;
+        Ok(Response::new(convert::answer_to_wire(&answer)))
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<wire::VoteRequest>,
+    ) -> Result<Response<wire::VoteReply>, Status> {
+        let from = sender(&request);
+        let asked = convert::vote_of_wire(request.into_inner());
+        let asked = asked.map_err(|error| malformed(&error))?;
+        asked_for_itself(&asked.vote, from)?;
+        let answer = self.node.pre_vote(asked).await.map_err(|error| refused(&error))?;
+        Ok(Response::new(convert::answer_to_wire(&answer)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<wire::TransferRequest>,
+    ) -> Result<Response<wire::TransferReply>, Status> {
+        let from = sender(&request);
+        let asked = convert::transfer_of_wire(request.into_inner());
+        let asked = asked.map_err(|error| malformed(&error))?;
+        asked_for_itself(asked.from_leader(), from)?;
+        let taken = self.node.take_over(asked).await.map_err(|error| refused(&error))?;
+        let refused = taken.err().map(|error| match error {
+            TransferLeaderError::VoteChanged { actual, .. } => convert::ballot(&actual),
+            TransferLeaderError::LogNotFlushed { .. } => wire::Ballot::default(),
+        });
+        Ok(Response::new(wire::TransferReply { refused }))
+    }
+
+    async fn offer_snapshot(
+        &self,
+        request: Request<wire::SnapshotOffer>,
+    ) -> Result<Response<wire::SnapshotOffered>, Status> {
+        let have = self.receiver.offered(request.into_inner()).await?;
+        Ok(Response::new(wire::SnapshotOffered { have }))
+    }
+
+    async fn send_snapshot(
+        &self,
+        request: Request<Streaming<wire::SnapshotPart>>,
+    ) -> Result<Response<wire::SnapshotInstalled>, Status> {
+        let vote = self.receiver.receive(request.into_inner()).await?;
+        Ok(Response::new(wire::SnapshotInstalled { vote: Some(convert::ballot(&vote)) }))
+    }
+
+    async fn propose(
+        &self,
+        request: Request<wire::ProposeRequest>,
+    ) -> Result<Response<wire::ProposeReply>, Status> {
+        use wire::propose_reply::Outcome;
+        let entry = Entry::parse(request.into_inner().frame);
+        let entry = entry.map_err(|error| malformed(&error))?;
+        let outcome = match self.node.propose(entry).await {
+            Ok(response) => Outcome::Response(convert::response_to_wire(&response)),
+            Err(error) => Outcome::Refusal(refusal(&error)),
+        };
+        Ok(Response::new(wire::ProposeReply { outcome: Some(outcome) }))
+    }
+
+    async fn read_index(
+        &self,
+        _request: Request<wire::ReadIndexRequest>,
+    ) -> Result<Response<wire::ReadIndexReply>, Status> {
+        use wire::read_index_reply::Outcome;
+        let outcome = match self.node.read_index().await {
+            Ok(index) => Outcome::Index(index.0),
+            Err(error) => Outcome::Refusal(refusal(&error)),
+        };
+        Ok(Response::new(wire::ReadIndexReply { outcome: Some(outcome) }))
+    }
+}

@@ -1,0 +1,182 @@
+//! Changing who belongs to the cluster, and who leads it. Only the leader does.
+//!
+//! A node joins as a learner, which has no vote, and is promoted when it has caught up. openraft goes through a joint
+//! configuration, so that no two disjoint quorums exist at any step. It must not decide who joins. Invariant: an id
+//! stands for one address; another address under a member's id is refused.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::{ChangeMembers, RaftMetrics};
+
+use alluvium_types::LogIndex;
+
+use crate::error::{Error, MembershipFault};
+use crate::limits;
+use crate::node::{RaftNode, not_leader};
+use crate::type_config::{Address, Membership, TypeConfig};
+
+type ChangeError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
+
+impl RaftNode {
+    /// Returns the newest membership that this node knows of, committed or not.
+    #[must_use]
+    pub fn membership(&self) -> Membership {
+        self.metrics().membership_config.membership().clone()
+    }
+
+    /// Adds a node that listens and does not vote. Adding it again under its address changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Membership`] when the id has another address, or the cluster is full; as [`RaftNode::propose`].
+    pub async fn add_learner(&self, node: u64, address: &str) -> Result<(), Error> {
+        if limits::ADDRESS_BYTES_MAX < address.len() {
+            return Err(Error::Config { reason: "the peer address is too long" });
+        }
+        let membership = self.membership();
+        if let Some(known) = membership.get_node(&node) {
+            return match known.peer == address {
+                true => Ok(()),
+                false => Err(refused(MembershipFault::Taken { node, address: known.peer.clone() })),
+            };
+        }
+        if limits::NODES_MAX <= membership.nodes().count() {
+            return Err(refused(MembershipFault::Full));
+        }
+        self.check_running()?;
+        let address = Address { peer: address.to_owned() };
+        let added = self.unless_failed(self.raft.add_learner(node, address, false)).await?;
+        added.map(drop).map_err(|error| self.change_error(error))
+    }
+
+    /// Gives learners a vote, once they have caught up.
+    ///
+    /// # Errors
+    /// [`Error::Membership`] when a node is unknown or lags; as [`RaftNode::propose`].
+    pub async fn promote(&self, nodes: &[u64]) -> Result<(), Error> {
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership();
+        for &node in nodes {
+            if membership.get_node(&node).is_none() {
+                return Err(refused(MembershipFault::Unknown { node }));
+            }
+            let behind = behind(&metrics, node);
+            // A node that does not lead has no figures; openraft says then who does.
+            if metrics.replication.is_some() && limits::PROMOTE_LAG_MAX < behind {
+                return Err(refused(MembershipFault::Lags { node, behind }));
+            }
+        }
+        let nodes: BTreeSet<u64> = nodes.iter().copied().collect();
+        self.change(ChangeMembers::AddVoterIds(nodes)).await
+    }
+
+    /// Removes nodes, dead or alive. The last voter stays.
+    ///
+    /// # Errors
+    /// [`Error::Membership`] when a node is unknown or no voter would be left; as [`RaftNode::propose`].
+    pub async fn remove(&self, nodes: &[u64]) -> Result<(), Error> {
+        let membership = self.membership();
+        if let Some(&node) = nodes.iter().find(|node| membership.get_node(node).is_none()) {
+            return Err(refused(MembershipFault::Unknown { node }));
+        }
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        if voters.iter().all(|voter| nodes.contains(voter)) {
+            return Err(refused(MembershipFault::LastVoter));
+        }
+        let (voters, learners): (BTreeSet<u64>, BTreeSet<u64>) =
+            nodes.iter().partition(|node| voters.contains(node));
+        if !voters.is_empty() {
+            self.change(ChangeMembers::RemoveVoters(voters)).await?;
+        }
+        if !learners.is_empty() {
+            self.change(ChangeMembers::RemoveNodes(learners)).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands the leadership to another voter, and waits until it leads.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`]; [`Error::Membership`] when the node has no vote; [`Error::Unavailable`] when it did not
+    /// take over in time, and this node or another one leads on.
+    pub async fn transfer_leader(&self, to: u64, within: Duration) -> Result<(), Error> {
+        self.check_running()?;
+        let metrics = self.metrics();
+        if let Some(leader) = metrics.current_leader.filter(|leader| *leader != metrics.id) {
+            return Err(self.led_by(leader));
+        }
+        if !self.membership().voter_ids().any(|voter| voter == to) {
+            return Err(refused(MembershipFault::NoVote { node: to }));
+        }
+        let triggered = self.raft.trigger().transfer_leader(to).await;
+        triggered.map_err(|fatal| self.stopped_error(&fatal))?;
+        let leads = move |metrics: &RaftMetrics<TypeConfig>| metrics.current_leader == Some(to);
+        let wait = self.raft.wait(Some(within));
+        let waited = self.unless_failed(wait.metrics(leads, "the leadership moved")).await?;
+        waited.map(drop).map_err(|_in_time| Error::Unavailable)
+    }
+
+    /// Returns how many entries each other node is known to be behind the end of this leader's log; nothing when this
+    /// node does not lead.
+    #[must_use]
+    pub fn lags(&self) -> Option<Vec<(u64, u64)>> {
+        let metrics = self.metrics();
+        let nodes = metrics.replication.as_ref()?.keys().copied();
+        Some(nodes.map(|node| (node, behind(&metrics, node))).collect())
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, Address>) -> Result<(), Error> {
+        self.check_running()?;
+        let changed = self.unless_failed(self.raft.change_membership(change, false)).await;
+        let changed = changed.map_err(|_fault| Error::Ambiguous)?;
+        changed.map(drop).map_err(|error| self.change_error(error))
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other refusals are told in openraft's words"
+    )]
+    fn change_error(&self, error: ChangeError) -> Error {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => not_leader(forward),
+            RaftError::APIError(ClientWriteError::ChangeMembershipError(refusal)) => {
+                match refusal {
+                    ChangeMembershipError::InProgress(_) => refused(MembershipFault::InProgress),
+                    ChangeMembershipError::EmptyMembership(_) => {
+                        refused(MembershipFault::LastVoter)
+                    }
+                    other => refused(MembershipFault::Refused {
+                        reason: other.to_string().into_boxed_str(),
+                    }),
+                }
+            }
+            RaftError::APIError(
+                ClientWriteError::LogEntryDiscarded(_) | ClientWriteError::PreconditionFailed(_),
+            )
+            | RaftError::Fatal(_) => Error::Ambiguous,
+        }
+    }
+
+    fn led_by(&self, leader: u64) -> Error {
+        match self.membership().get_node(&leader) {
+            Some(address) => Error::NotLeader {
+                hint: crate::error::LeaderHint { node: leader, address: address.peer.clone() },
+            },
+            None => Error::Unavailable,
+        }
+    }
+}
+
+fn refused(fault: MembershipFault) -> Error {
+    Error::Membership { fault }
+}
+
+fn behind(metrics: &RaftMetrics<TypeConfig>, node: u64) -> u64 {
+    let last = LogIndex(metrics.last_log_index.unwrap_or(0));
+    let replicated = metrics.replication.as_ref().and_then(|nodes| nodes.get(&node));
+    match replicated {
+        Some(Some(matching)) => last.0.saturating_sub(matching.index),
+        Some(None) | None => last.0.saturating_add(1),
+    }
+}
