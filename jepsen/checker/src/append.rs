@@ -12,7 +12,7 @@ mod cycles;
 mod dependencies;
 mod graph;
 mod lists;
-mod reads;
+pub(crate) mod reads;
 
 #[cfg(test)]
 mod tests;

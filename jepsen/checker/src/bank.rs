@@ -4,7 +4,7 @@
 //! read is judged on its own.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 

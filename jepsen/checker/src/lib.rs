@@ -8,7 +8,8 @@
 //! black-box checker.
 //!
 //! Reading order: [`call`], [`history`], [`verdict`], then the checkers: [`linear`] (W1, W5, rows), [`append`]
-//! (W2), [`sets`] (W3), [`bank`] (W4), [`sessions`] (W6).
+//! (W2), [`sets`] (W3), [`bank`] (W4), [`sessions`] (W6); and [`oracle`],
+//! the second opinion.
 
 pub mod append;
 pub mod bank;
@@ -16,6 +17,7 @@ pub mod call;
 pub mod error;
 pub mod history;
 pub mod linear;
+pub mod oracle;
 pub mod sessions;
 pub mod sets;
 pub mod verdict;

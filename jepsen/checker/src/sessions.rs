@@ -7,7 +7,7 @@
 mod commands;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::call::Reply;
 use crate::history::{History, OpId};

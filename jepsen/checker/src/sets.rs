@@ -12,7 +12,7 @@ mod members;
 mod scans;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::call::Call;
 use crate::history::History;
 use crate::verdict::{Doubt, Verdict};
 
-pub(crate) use members::Members;
+pub(crate) use members::{Members, Scan};
 use scans::Scans;
 
 /// The verdict on all sets, and how late elements became visible.

@@ -3,6 +3,7 @@
 //! Property tests over every workload are in `properties`.
 
 pub(crate) mod comparison;
+mod properties;
 pub(crate) mod script;
 pub(crate) mod simulation;
 pub(crate) mod world;

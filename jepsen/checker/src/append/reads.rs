@@ -11,41 +11,41 @@ use crate::verdict::{Anomaly, Doubt, Evidence};
 
 /// The step that appended a value.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Writer<'a> {
-    pub(super) operation: &'a Operation,
+pub(crate) struct Writer<'a> {
+    pub(crate) operation: &'a Operation,
     /// How many values this transaction appended to the same list before.
-    pub(super) ordinal: usize,
+    pub(crate) ordinal: usize,
     /// Whether it appended none after.
-    pub(super) is_final: bool,
+    pub(crate) is_final: bool,
 }
 
 /// One read of a list by a transaction that succeeded.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ListRead<'a> {
-    pub(super) reader: &'a Operation,
-    pub(super) key: u64,
-    pub(super) list: &'a [u64],
+pub(crate) struct ListRead<'a> {
+    pub(crate) reader: &'a Operation,
+    pub(crate) key: u64,
+    pub(crate) list: &'a [u64],
     /// How many values at the end are the reader's own.
-    pub(super) own: usize,
+    pub(crate) own: usize,
 }
 
 impl<'a> ListRead<'a> {
     /// Returns what the list was before the reader.
-    pub(super) fn before(&self) -> &'a [u64] {
+    pub(crate) fn before(&self) -> &'a [u64] {
         self.list.get(..self.list.len() - self.own).unwrap_or_default()
     }
 }
 
 /// All transactions.
 #[derive(Debug, Default)]
-pub(super) struct Reads<'a> {
-    pub(super) writers: BTreeMap<(u64, u64), Writer<'a>>,
-    pub(super) all: Vec<ListRead<'a>>,
+pub(crate) struct Reads<'a> {
+    pub(crate) writers: BTreeMap<(u64, u64), Writer<'a>>,
+    pub(crate) all: Vec<ListRead<'a>>,
     internal: Vec<Evidence>,
 }
 
 impl<'a> Reads<'a> {
-    pub(super) fn of(history: &'a History) -> Result<Self, Doubt> {
+    pub(crate) fn of(history: &'a History) -> Result<Self, Doubt> {
         let mut reads = Self::default();
         let mut transactions = 0;
         for operation in history.operations() {
@@ -124,7 +124,7 @@ impl<'a> Reads<'a> {
     }
 
     /// Returns what is wrong with transactions on their own, and with single reads.
-    pub(super) fn evidence(&self) -> Vec<Evidence> {
+    pub(crate) fn evidence(&self) -> Vec<Evidence> {
         let mut found = self.internal.clone();
         found.extend(self.all.iter().filter_map(duplicate));
         found.extend(self.all.iter().filter_map(|read| self.intermediate(read)));

@@ -12,7 +12,6 @@ use crate::history::{History, LogIndex, OpId};
 pub(crate) struct Answer {
     pub(crate) id: OpId,
     pub(crate) count: u64,
-    #[expect(dead_code, reason = "for the order of the log")]
     pub(crate) index: LogIndex,
 }
 
