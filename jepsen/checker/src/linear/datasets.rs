@@ -65,8 +65,12 @@ impl Name {
     fn dropped(self, incarnation: u64, reply: Option<&Reply>) -> Option<Self> {
         let is_there = self.spec.is_some();
         if matches!(reply, Some(Reply::Refused)) {
-            let must_match = is_there && self.incarnation.is_surely(incarnation);
-            return (!must_match).then_some(self);
+            let rest = self.incarnation.but_not(incarnation);
+            return if is_there {
+                rest.map(|rest| Self { incarnation: rest, ..self })
+            } else {
+                Some(self)
+            };
         }
         let may_match = is_there && self.incarnation.admits(incarnation);
         may_match.then(|| Self { spec: None, incarnation: Token::exactly(incarnation) })

@@ -56,7 +56,7 @@ impl Register {
 
     fn swapped(self, expected: u64, new: i64, reply: Option<&Reply>) -> Option<Self> {
         if matches!(reply, Some(Reply::Refused)) {
-            return (!self.version.is_surely(expected)).then_some(self);
+            return Some(Self { version: self.version.but_not(expected)?, ..self });
         }
         let matching = Self { version: Token::exactly(expected), ..self };
         let is_matching = self.version.admits(expected);

@@ -91,8 +91,24 @@ fn a_swap_is_refused_only_if_the_version_is_another() {
 
 #[test]
 fn a_version_that_does_not_rise_is_not_linearizable() {
-    let lines = [ok(0, 1..2, write(1), written(5), 1), ok(0, 3..4, write(2), written(4), 2)];
-    invalid(&Registers, lines, &[1]);
+    for version in [4, 5] {
+        let lines =
+            [ok(0, 1..2, write(1), written(5), 1), ok(0, 3..4, write(2), written(version), 2)];
+        invalid(&Registers, lines, &[1]);
+    }
+}
+
+#[test]
+fn a_swap_after_an_ambiguous_write_may_be_refused_whatever_it_expects() {
+    let lines = [
+        info(0, 1.., write(1)),
+        ok(1, 2..3, cas(0, 2), Reply::Refused, 2),
+        ok(1, 4..5, cas(1, 2), Reply::Refused, 3),
+        ok(1, 6..7, read(), value(1, 1), 3),
+    ];
+    invalid(&Registers, lines.clone(), &[3]);
+    let later = ok(1, 6..7, read(), value(1, 9), 3);
+    valid(&Registers, lines.into_iter().take(3).chain([later]));
 }
 
 #[test]
@@ -186,6 +202,16 @@ fn a_drop_of_an_earlier_life_ends_no_later_one() {
         ok(0, 7..8, dropping(1), Reply::Done, 4),
     ];
     invalid(&Datasets, lines, &[3]);
+}
+
+#[test]
+fn a_dataset_is_dropped_once() {
+    let lines = [
+        ok(0, 1..2, register(7), registered(1), 1),
+        ok(0, 3..4, dropping(1), Reply::Done, 2),
+        ok(0, 5..6, dropping(1), Reply::Done, 3),
+    ];
+    invalid(&Datasets, lines, &[2]);
 }
 
 #[test]

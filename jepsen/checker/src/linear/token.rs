@@ -20,13 +20,21 @@ impl Token {
         Self { floor: self.floor.saturating_add(1), is_exact: false }
     }
 
+    /// The same, after it was found not to be `version`. Of a version above the floor this is forgotten, which
+    /// at worst accepts a history that is wrong.
+    pub(super) fn but_not(self, version: u64) -> Option<Self> {
+        let is_excluded = self.is_surely(version);
+        let floor = if self.floor == version { self.floor.saturating_add(1) } else { self.floor };
+        let rest = if self.is_exact { self } else { Self { floor, ..self } };
+        (!is_excluded).then_some(rest)
+    }
+
     /// Whether it may be `version`.
     pub(super) fn admits(self, version: u64) -> bool {
         if self.is_exact { self.floor == version } else { self.floor <= version }
     }
 
-    /// Whether it can only be `version`.
-    pub(super) fn is_surely(self, version: u64) -> bool {
+    fn is_surely(self, version: u64) -> bool {
         self.is_exact && self.floor == version
     }
 

@@ -159,6 +159,17 @@ fn a_counter_at_an_index_is_the_number_of_commands() {
 }
 
 #[test]
+fn an_ambiguous_command_counts_above_what_was_known_before_it() {
+    let increment = |session| Call::Increment { session, sequence: 1 };
+    let count = |index, count| ok(2, 1..9, Call::Count, Reply::Counted { count }, index);
+    let start =
+        [ok(0, 1..2, increment(1), Reply::Incremented { count: 1 }, 5), info(1, 3.., increment(2))];
+    let check = |read| sessions(&history(start.iter().cloned().chain([read]))).anomalies();
+    assert_eq!(check(count(4, 1)), [Anomaly::WrongAtIndex]);
+    assert_eq!(check(count(6, 2)), []);
+}
+
+#[test]
 fn verdicts_agree_or_one_of_the_checkers_is_wrong() {
     let wrong = |anomaly| Verdict::Invalid(vec![Evidence::new(anomaly, "a", [], "b")]);
     let both = Agreement::of(wrong(Anomaly::Lost), wrong(Anomaly::WrongAtIndex));

@@ -83,6 +83,11 @@ fn a_lost_increment() {
 }
 
 #[test]
+fn what_touches_is_concurrent() {
+    valid([increment(0, 1..4, (1, 1), 1), count(1, 4..5, 0), count(1, 6..7, 1)]);
+}
+
+#[test]
 fn two_commands_that_make_the_same_number() {
     invalid(
         [

@@ -126,6 +126,18 @@ fn a_scan_that_shows_a_later_add_and_misses_an_earlier_one() {
 }
 
 #[test]
+fn a_scan_that_shows_what_was_deleted_was_over_before_the_delete() {
+    let lines = [
+        add(0, 1..2, 1),
+        info(1, 1.., adding(2)),
+        scan(2, 3..20, &[1, 2]),
+        delete(0, 5..6, 1),
+        scan(3, 8..9, &[]),
+    ];
+    invalid(lines, &[Anomaly::Lost]);
+}
+
+#[test]
 fn what_was_not_looked_at_in_the_end_is_unknown() {
     assert_eq!(check(&history([])).verdict, Verdict::Unknown(Doubt::Empty));
     let lines = [add(0, 1..2, 1)];
