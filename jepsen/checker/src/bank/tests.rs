@@ -72,6 +72,14 @@ fn a_total_is_not_enough_for_the_search() {
 }
 
 #[test]
+fn a_transfer_is_refused_only_for_want_of_money() {
+    let refused = |amount| history([ok(0, 1..2, transfer(1, 2, amount), Reply::Refused, 1)]);
+    let check = |amount| linear::check(&bank(), &refused(amount), &Budget::steps(100));
+    assert_eq!(check(11), Verdict::Valid);
+    assert_eq!(check(10).anomalies(), [Anomaly::NotLinearizable]);
+}
+
+#[test]
 fn a_bank_that_nobody_looked_at_is_unknown() {
     assert_eq!(check(&bank(), &history([])), Verdict::Unknown(Doubt::Empty));
     let lines = [ok(0, 1..2, transfer(1, 2, 4), Reply::Done, 1)];

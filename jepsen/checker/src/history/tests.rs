@@ -66,6 +66,15 @@ fn a_call_without_an_answer_is_ambiguous_and_never_settled() {
     assert!(!first.precedes(second));
 }
 
+#[test]
+fn what_touches_is_concurrent() {
+    let count = |process, time| ok(process, time, Call::Count, count(0), 0);
+    let history = history([count(0, 1..3), count(1, 3..5), count(2, 4..6)]);
+    let [first, second, third] = history.operations() else { panic!("three operations") };
+    assert!(!first.precedes(second));
+    assert!(first.precedes(third));
+}
+
 fn count(count: u64) -> Reply {
     Reply::Counted { count }
 }
