@@ -11,7 +11,7 @@
 //!
 //! Reading order: `table` (the keyspace), `record` (what the tables hold), `view` (how state is
 //! read), `apply`, `batch`, `store` (what a store must keep), `digest`, `memory` (the store of
-//! tests and the simulator), `snapshot`, `catalog` (typed reads for everyone else).
+//! tests and the simulator), `snapshot`, `references`, `catalog` (typed reads for everyone else).
 
 #![deny(clippy::float_arithmetic, missing_docs)]
 
@@ -23,6 +23,7 @@ mod error;
 mod memory;
 mod overlay;
 pub mod record;
+mod references;
 mod snapshot;
 mod store;
 mod table;
@@ -35,6 +36,7 @@ pub use digest::StateDigest;
 pub use error::{SnapshotError, StoreError};
 pub use memory::MemoryStore;
 pub use overlay::Overlay;
+pub use references::references;
 pub use snapshot::{RowSink, SNAPSHOT_VERSION, SnapshotMeta, SnapshotReader, SnapshotWriter};
 pub use store::{CommitBatch, MetaStore, Resolved, VersionKey, VersionWrite, resolve};
 pub use table::{Key, Table};

@@ -219,6 +219,12 @@ impl Key {
         })
     }
 
+    /// Reads back the key of the upload that a part belongs to.
+    #[must_use]
+    pub fn upload_of(&self) -> Option<Self> {
+        Some(Self(self.0.get(..UPLOAD_KEY_BYTES)?.to_vec()))
+    }
+
     fn then(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self
@@ -226,6 +232,7 @@ impl Key {
 }
 
 const DATASET_KEY_BYTES: usize = 24;
+const UPLOAD_KEY_BYTES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -252,5 +259,8 @@ mod tests {
         assert!(low < high);
         assert_eq!(high.number_after_dataset(), Some(256));
         assert_eq!(high.dataset_of(), Some(dataset));
+        let upload = UploadId(9);
+        let part = Key::upload_part(upload, 3);
+        assert_eq!(part.upload_of(), Some(Key::upload(upload)));
     }
 }

@@ -6,6 +6,7 @@ mod catalog_commands;
 mod files;
 mod museum;
 mod probes;
+mod references;
 mod rows;
 mod sequences;
 mod sessions;

@@ -4,23 +4,23 @@ use alluvium_types::{Stage, StageContent, UploadId};
 
 use super::*;
 
-const UPLOAD: UploadId = UploadId(9);
+pub(super) const UPLOAD: UploadId = UploadId(9);
 
-fn stage(dataset: DatasetKey, part: u32, content: StageContent) -> Command {
+pub(super) fn stage(dataset: DatasetKey, part: u32, content: StageContent) -> Command {
     Command::Stage(Stage { dataset, upload: UPLOAD, part, content })
 }
 
-fn rows_part(dataset: DatasetKey, part: u32) -> Command {
+pub(super) fn rows_part(dataset: DatasetKey, part: u32) -> Command {
     let content = StageContent::Rows { schema_version: SchemaVersion(1), rows: 10 + part };
     stage(dataset, part, content)
 }
 
-fn staged_append(dataset: DatasetKey, parts: u32) -> Command {
+pub(super) fn staged_append(dataset: DatasetKey, parts: u32) -> Command {
     let source = RowSource::Staged { upload: UPLOAD, parts, content_hash: 0 };
     Command::Append(Append { dataset, schema_version: SchemaVersion(1), source })
 }
 
-fn body(byte: u8) -> Bytes {
+pub(super) fn body(byte: u8) -> Bytes {
     Bytes::from(vec![byte; 64])
 }
 

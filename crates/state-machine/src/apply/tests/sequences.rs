@@ -10,7 +10,7 @@ use super::*;
 type Log = Vec<(Envelope, Bytes)>;
 
 /// Applies a workload one entry at a time; returns the store, the log and the answers.
-fn record(seed: u64, entries: usize) -> (Machine, Log, Vec<Response>) {
+pub(super) fn record(seed: u64, entries: usize) -> (Machine, Log, Vec<Response>) {
     let mut machine = Machine::new();
     let mut workload = Workload::from_seed(seed);
     let (mut log, mut answers) = (Vec::new(), Vec::new());
