@@ -21,6 +21,7 @@ use alluvium_state_machine::{
     payload_hash,
 };
 use alluvium_types::{EntryKind, Envelope, LogIndex, Response};
+use alluvium_wal::Reader;
 use bytes::Bytes;
 
 use crate::encoding::{
@@ -29,7 +30,7 @@ use crate::encoding::{
 use crate::error::Fault;
 use crate::health::Health;
 use crate::limits;
-use crate::snapshots::{Current, SnapshotFile, Snapshots};
+use crate::snapshots::{Current, SnapshotFile, Snapshots, open_state};
 use crate::thread::on_thread;
 use crate::type_config::{LogId, RaftEntry, SnapshotMeta, StoredMembership, TypeConfig};
 
@@ -50,6 +51,7 @@ pub type EffectSender = mpsc::Sender<Vec<Effect>>;
 pub(crate) struct Applier {
     store: Arc<dyn MetaStore>,
     snapshots: Snapshots,
+    log: Reader,
     effects: EffectSender,
     applied: watch::Sender<AppliedState>,
     health: Health,
@@ -61,11 +63,12 @@ impl Applier {
     pub(crate) fn new(
         store: Arc<dyn MetaStore>,
         snapshots: Snapshots,
+        log: Reader,
         effects: EffectSender,
         health: Health,
     ) -> Self {
         let applied = watch::Sender::new(state_of(store.as_ref()));
-        Self { store, snapshots, effects, applied, health }
+        Self { store, snapshots, log, effects, applied, health }
     }
 
     /// Returns where the applied index is published.
@@ -307,6 +310,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
         SnapshotBuilder {
             store: Arc::clone(&self.store),
             snapshots: self.snapshots.clone(),
+            log: self.log.clone(),
             health: self.health.clone(),
         }
     }
@@ -359,9 +363,7 @@ pub(crate) fn install(
 
 /// Replaces the state by a snapshot that is in place.
 pub(crate) fn import(store: &dyn MetaStore, current: &Current) -> Result<(), Fault> {
-    let path = &current.file.path;
-    let failed = |source| Fault::SnapshotFile { path: path.clone(), source };
-    let mut source = io::BufReader::new(std::fs::File::open(path).map_err(failed)?);
+    let mut source = open_state(&current.file.path)?;
     let imported = store.import(&mut source).map_err(Fault::Store)?;
     assert_eq!(imported.applied, current.meta.applied, "the file changed since it was verified");
     assert_eq!(store.digest(), imported.digest, "the store took another state than it read");
@@ -373,6 +375,7 @@ pub(crate) fn import(store: &dyn MetaStore, current: &Current) -> Result<(), Fau
 pub(crate) struct SnapshotBuilder {
     store: Arc<dyn MetaStore>,
     snapshots: Snapshots,
+    log: Reader,
     health: Health,
 }
 
@@ -381,8 +384,14 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         let (store, snapshots) = (Arc::clone(&self.store), self.snapshots.clone());
-        let build = move || to_raft(&snapshots.build(store.as_ref())?);
-        on_thread("snapshot-build", build).await.map_err(|fault| self.health.fail(fault))
+        let log = self.log.clone();
+        let build = move || to_raft(&snapshots.build(store.as_ref(), &log)?);
+        let built = on_thread("snapshot-build", build).await;
+        built.map_err(|fault| match matches!(fault, Fault::Log(alluvium_wal::Error::Closed)) {
+            // The node was shut down meanwhile: nobody waits for the snapshot, and it is no fault.
+            true => io::Error::other(fault),
+            false => self.health.fail(fault),
+        })
     }
 }
 

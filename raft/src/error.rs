@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use alluvium_state_machine::{StoreError, ViewError};
+use alluvium_state_machine::{SnapshotError, StoreError, ViewError};
 use alluvium_types::LogIndex;
 
 /// A node that leads: where to send the request instead.
@@ -66,6 +66,17 @@ pub enum Error {
         /// Why.
         #[source]
         source: EntryFault,
+    },
+    /// The snapshot that has an entry which the log purged could not be read. Another node may have the entry.
+    #[error("read entry {index} of snapshot {path}", path = .path.display())]
+    ReadSnapshot {
+        /// The entry.
+        index: LogIndex,
+        /// The snapshot; its file may have been replaced since.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
     },
     /// The node belongs to a cluster already, and not alone.
     #[error("this node is a member of another cluster than one of itself")]
@@ -242,6 +253,23 @@ pub enum Fault {
         #[source]
         source: io::Error,
     },
+    /// A snapshot file is not whole, or does not carry the entries that its state refers to.
+    #[error("the snapshot cannot be believed")]
+    Snapshot {
+        /// Why.
+        #[from]
+        source: SnapshotFault,
+    },
+    /// A snapshot was not written: the state refers to an entry that neither the log nor the snapshot before has, or
+    /// that cannot be read. Reinstall from a peer.
+    #[error("the state refers to entry {index}, which its snapshot must carry")]
+    Uncarried {
+        /// The entry.
+        index: LogIndex,
+        /// Why it cannot be had.
+        #[source]
+        source: Box<Error>,
+    },
     /// A snapshot does not end where it was said to.
     #[error("snapshot {path} ends at another entry than announced", path = .path.display())]
     SnapshotMismatch {
@@ -295,6 +323,74 @@ pub enum Fault {
     },
 }
 
+/// Why a file is not a snapshot with the entries that its state refers to.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotFault {
+    /// It is no snapshot file, or its header is damaged.
+    #[error("it is no snapshot file, or its header is damaged")]
+    Header,
+    /// A newer program wrote it.
+    #[error("it has format {found}, this program reads up to {supported}")]
+    NewerFormat {
+        /// Its format.
+        found: u16,
+        /// The newest that this program reads.
+        supported: u16,
+    },
+    /// It ends too early, or cannot be read.
+    #[error("read it at offset {offset}")]
+    Read {
+        /// Where.
+        offset: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Bytes are not what was written.
+    #[error("what ends at offset {offset} is damaged: {reason}")]
+    Damaged {
+        /// Where.
+        offset: u64,
+        /// What was found.
+        reason: &'static str,
+    },
+    /// What it carries is no entry.
+    #[error("what it carries as entry {index} is none")]
+    Entry {
+        /// The entry.
+        index: LogIndex,
+        /// Why.
+        #[source]
+        source: EntryFault,
+    },
+    /// Rows of its state are missing.
+    #[error("its state refers to entry {index}, which it does not carry")]
+    Lacks {
+        /// The entry.
+        index: LogIndex,
+    },
+    /// It carries rows that are not of its state.
+    #[error("it carries entry {index}, to which its state does not refer")]
+    Surplus {
+        /// The entry.
+        index: LogIndex,
+    },
+}
+
+impl Fault {
+    /// Says whether it is a snapshot of a newer program: not damaged, and not for this one.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "two of many tell of a format")]
+    pub(crate) fn is_newer_snapshot(&self) -> bool {
+        match self {
+            Self::Snapshot { source } => matches!(source, SnapshotFault::NewerFormat { .. }),
+            Self::Store(StoreError::Snapshot { source }) => {
+                matches!(source, SnapshotError::NewerFormat { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Why bytes are not an entry, a vote or a membership.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryFault {
@@ -309,6 +405,9 @@ pub enum EntryFault {
         /// The newest that this program reads.
         supported: u16,
     },
+    /// Its bytes in a snapshot changed since they were verified.
+    #[error("its checksum in the snapshot does not match")]
+    Checksum,
     /// The value ends before its version.
     #[error("it is too short for a version")]
     Short,

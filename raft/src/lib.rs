@@ -37,7 +37,9 @@ mod type_config;
 
 pub use applier::{AppliedState, EffectSender};
 pub use config::{RaftConfig, Timings};
-pub use error::{EntryFault, Error, Fault, LeaderHint, MembershipFault, MessageFault};
+pub use error::{
+    EntryFault, Error, Fault, LeaderHint, MembershipFault, MessageFault, SnapshotFault,
+};
 pub use frame::Frame;
 pub use network::{NoPeers, PeerNetwork};
 pub use node::RaftNode;

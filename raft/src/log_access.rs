@@ -1,14 +1,16 @@
 //! What the engine reads of the log, and when it lets the log go.
 //!
 //! Deltas are read from here, so a purge has three bounds: the snapshot, the store's durability and the caller's.
-//! It must not write entries. Invariant: nothing is purged that a restart could need.
+//! What the log does not have any more, or never had on a node that installed a snapshot, is read from the entries
+//! that the snapshot carries. It must not write entries. Invariant: nothing is purged that a restart could need.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use openraft::RaftMetrics;
 
 use alluvium_types::{Entry, LogIndex, Term};
-use alluvium_wal::Reader;
+use alluvium_wal::{Error as Wal, Reader, Record};
 
 use crate::encoding::{log_id_of, log_id_of_applied};
 use crate::error::Error;
@@ -16,32 +18,33 @@ use crate::frame::Frame;
 use crate::limits;
 use crate::log_store::STREAM;
 use crate::node::RaftNode;
+use crate::snapshots::Carried;
 use crate::status::{LogBounds, committed};
 use crate::type_config::TypeConfig;
 
 impl RaftNode {
-    /// Returns an entry of the log. One above the committed index may yet be replaced.
+    /// Returns an entry of the log, or one that the newest snapshot carries for a log that does not hold it. One
+    /// above the committed index may yet be replaced.
     ///
     /// # Errors
-    /// [`Error::NotInLog`]; [`Error::ReadLog`] and [`Error::ReadEntry`] when it is damaged: ask another node.
+    /// [`Error::NotInLog`]; [`Error::ReadLog`], [`Error::ReadSnapshot`] and [`Error::ReadEntry`] when it is damaged:
+    /// ask another node.
     pub fn log_entry(&self, index: LogIndex) -> Result<Entry, Error> {
-        read_entry(self.wal.reader(), index)
+        read_entry(self.wal.reader(), || self.snapshots.carried(), index)
     }
 
-    /// Returns the term of an entry that the log holds.
+    /// Returns the term of an entry that the log holds or the newest snapshot carries.
     ///
     /// # Errors
     /// As [`RaftNode::log_entry`].
     pub fn log_term(&self, index: LogIndex) -> Result<Term, Error> {
-        match self.wal.read_record(STREAM, index.0) {
-            Ok(record) => Ok(Term(log_id_of(record.index, record.tag).leader_id.term)),
-            Err(alluvium_wal::Error::NotFound { .. }) => Err(Error::NotInLog { index }),
-            Err(source) => Err(Error::ReadLog { source }),
-        }
+        let record = read_record(self.wal.reader(), || self.snapshots.carried(), index)?;
+        Ok(Term(log_id_of(record.index, record.tag).leader_id.term))
     }
 
     /// Returns the entries of a range that the log holds, as many as fit [`limits::READ_BYTES_MAX`] and at least
-    /// one if there is one. Ask again from behind the last.
+    /// one if there is one. Ask again from behind the last. Those that a snapshot carries are single ones with holes
+    /// between them, and not among them.
     ///
     /// # Errors
     /// As [`RaftNode::log_entry`]; [`Error::NotInLog`] when the range begins before the log does.
@@ -54,7 +57,7 @@ impl RaftNode {
         if !range.is_empty() && records.first().is_none_or(|first| first.index != range.start.0) {
             return Err(Error::NotInLog { index: range.start });
         }
-        let parse = |record: alluvium_wal::Record| {
+        let parse = |record: Record| {
             let index = LogIndex(record.index);
             Ok((index, parse(index, record.payload)?))
         };
@@ -130,12 +133,36 @@ impl RaftNode {
     }
 }
 
-/// Returns an entry of a log.
-pub(crate) fn read_entry(reader: &Reader, index: LogIndex) -> Result<Entry, Error> {
-    match reader.read_record(STREAM, index.0) {
-        Ok(record) => parse(index, record.payload),
-        Err(alluvium_wal::Error::NotFound { .. }) => Err(Error::NotInLog { index }),
-        Err(source) => Err(Error::ReadLog { source }),
+/// Returns an entry of a log, or one that a snapshot carries.
+pub(crate) fn read_entry(
+    reader: &Reader,
+    carried: impl FnOnce() -> Option<Arc<Carried>>,
+    index: LogIndex,
+) -> Result<Entry, Error> {
+    parse(index, read_record(reader, carried, index)?.payload)
+}
+
+/// Returns the record of an entry of a log, or of one that a snapshot carries.
+///
+/// The log is asked first: what it purges meanwhile is then in a snapshot that became the current one before.
+pub(crate) fn read_record(
+    reader: &Reader,
+    carried: impl FnOnce() -> Option<Arc<Carried>>,
+    index: LogIndex,
+) -> Result<Record, Error> {
+    let logged = reader.read_record(STREAM, index.0);
+    let carried = carried();
+    let place = carried.as_ref().and_then(|carried| Some((carried, carried.find(index)?)));
+    match (logged, place) {
+        (Ok(record), None) => Ok(record),
+        (Ok(record), Some((_, place))) if record.tag == place.tag() => Ok(record),
+        // While a snapshot is installed, the log below it may end in entries that were never committed.
+        (Ok(_), Some((carried, place))) => carried.read(place),
+        (Err(Wal::NotFound { .. } | Wal::Corrupt { .. }), Some((carried, place))) => {
+            carried.read(place)
+        }
+        (Err(Wal::NotFound { .. }), None) => Err(Error::NotInLog { index }),
+        (Err(source), _) => Err(Error::ReadLog { source }),
     }
 }
 

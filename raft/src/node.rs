@@ -88,7 +88,8 @@ impl RaftNode {
         let log = LogStore::open(wal.clone(), health.clone(), node, alone.clone());
         let log = log.map_err(poisoned)?;
         let (state, sent) = (Arc::clone(&store), snapshots.clone());
-        let applier = Applier::new(state, sent, effects, health.clone());
+        let entries = wal.reader().clone();
+        let applier = Applier::new(state, sent, entries, effects, health.clone());
         let applied = applier.applied();
         let raft = Raft::new(config.node_id, openraft_config, peers, log, applier).await;
         let raft = raft.map_err(|fatal| poisoned(consensus(&fatal)))?;

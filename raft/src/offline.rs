@@ -4,6 +4,7 @@
 //! applies them with, so the two cannot differ.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use alluvium_state_machine::MetaStore;
 use alluvium_state_machine::record::AppliedEntry;
@@ -18,19 +19,30 @@ use crate::limits;
 use crate::log_access::read_entry;
 use crate::log_store::STREAM;
 use crate::recovery::check_history;
+use crate::snapshots::{Carried, open_carried, open_state};
 use crate::type_config::RaftEntry;
 
 /// The entries of a log that no node has open. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct OfflineLog {
     reader: Reader,
+    carried: Option<Arc<Carried>>,
 }
 
 impl OfflineLog {
     /// Reads through `reader`.
     #[must_use]
     pub fn new(reader: Reader) -> Self {
-        Self { reader }
+        Self { reader, carried: None }
+    }
+
+    /// Adds the entries that the snapshot at `path` carries: rows which the log may not have any more. The snapshot
+    /// must be the newest one that is whole, as for a node that runs.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn with_snapshot(self, path: &Path) -> Result<Self, Fault> {
+        Ok(Self { carried: Some(Arc::new(open_carried(path)?)), ..self })
     }
 
     /// Returns the first and the last entry; none when there is no entry.
@@ -54,12 +66,12 @@ impl OfflineLog {
         Ok(state.end().is_none())
     }
 
-    /// Returns an entry.
+    /// Returns an entry of the log, or one that the snapshot carries for the log that does not hold it.
     ///
     /// # Errors
-    /// [`Error::NotInLog`]; [`Error::ReadLog`] and [`Error::ReadEntry`] when it is damaged.
+    /// [`Error::NotInLog`]; [`Error::ReadLog`], [`Error::ReadSnapshot`] and [`Error::ReadEntry`] when it is damaged.
     pub fn entry(&self, index: LogIndex) -> Result<Entry, Error> {
-        read_entry(&self.reader, index)
+        read_entry(&self.reader, || self.carried.clone(), index)
     }
 
     /// Checks that the log goes on where a state ends, as a start does. `snapshot` is the last entry of the newest
@@ -113,7 +125,5 @@ fn decode(record: Record) -> Result<RaftEntry, Fault> {
 /// # Errors
 /// What is wrong with the file, or the store's.
 pub fn restore(store: &dyn MetaStore, path: &Path) -> Result<(), Fault> {
-    let failed = |source| Fault::SnapshotFile { path: path.to_owned(), source };
-    let mut source = std::io::BufReader::new(std::fs::File::open(path).map_err(failed)?);
-    store.import(&mut source).map(drop).map_err(Fault::Store)
+    store.import(&mut open_state(path)?).map(drop).map_err(Fault::Store)
 }

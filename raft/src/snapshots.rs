@@ -1,21 +1,35 @@
 //! The snapshot files of a node: written whole or not at all, verified before anyone believes them.
 //!
-//! A file is named after the last entry in it and holds a snapshot stream of the state machine. It must not apply
-//! anything. Invariant: a file under its final name was complete and synced; `current` was read back and verified.
+//! A file is named after the last entry in it and holds a snapshot stream of the state machine, and the log entries
+//! that this state refers to. It must not apply anything. Invariant: a file under its final name was complete and
+//! synced; `current` was read back and verified.
+
+mod carried;
+mod check;
+mod format;
+mod write;
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alluvium_state_machine::{MetaStore, SnapshotMeta, SnapshotReader, StateDigest};
+use alluvium_state_machine::{MetaStore, SnapshotMeta, StateDigest};
 use alluvium_stdx::durable;
+use alluvium_wal::Reader;
 
 use crate::encoding::{decode_stored_membership, log_id_of_applied};
 use crate::error::Fault;
 use crate::limits;
+use crate::log_access::read_record;
 use crate::type_config::{LogId, SnapshotMeta as RaftSnapshotMeta};
+
+use check::Checked;
+use write::Unfinished;
+
+pub(crate) use carried::Carried;
+pub(crate) use check::open_state;
 
 const SUFFIX: &str = ".alvs";
 const BUILDING: &str = "building.tmp";
@@ -41,6 +55,7 @@ pub struct SnapshotFile {
 pub(crate) struct Current {
     pub(crate) meta: SnapshotMeta,
     pub(crate) file: SnapshotFile,
+    pub(crate) carried: Arc<Carried>,
 }
 
 /// What reading a snapshot file to its end found.
@@ -54,7 +69,8 @@ pub struct CheckedSnapshot {
     pub found: Result<SnapshotMeta, Fault>,
 }
 
-/// Reads every snapshot in a directory, the oldest first, and checks its rows against its digest; changes nothing.
+/// Reads every snapshot in a directory, the oldest first, and checks its rows against its digest and the entries that
+/// it carries against its rows; changes nothing.
 ///
 /// `pace` is called with the number of bytes that were read since it was called last, and may wait; when it breaks,
 /// the file that is read is left out and the rest too. A file that is removed meanwhile is passed over.
@@ -81,7 +97,7 @@ pub fn check_snapshots(
         };
         let bytes = file.metadata().map_err(|source| file_fault(&path, source))?.len();
         let mut paced = Paced { file, pace: &mut *pace, unpaid: 0, is_stopped: false };
-        let found = read_to_end(&mut BufReader::new(&mut paced));
+        let found = check::read_to_end(&mut BufReader::new(&mut paced)).map(|(meta, _)| meta);
         if paced.is_stopped || paced.settle().is_break() {
             break;
         }
@@ -153,20 +169,33 @@ impl Snapshots {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes the state of `store` as a snapshot and makes it the current one.
-    pub(crate) fn build(&self, store: &dyn MetaStore) -> Result<Current, Fault> {
+    /// Returns the entries that the newest verified snapshot carries.
+    pub(crate) fn carried(&self) -> Option<Arc<Carried>> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(|current| Arc::clone(&current.carried))
+    }
+
+    /// Writes the state of `store`, and the entries of `log` that it refers to, as a snapshot and makes it the current
+    /// one. Returns a newer one, if that was installed meanwhile and took the log away.
+    ///
+    /// Entries that the log purged come from the current snapshot. It has them: a purge stops behind it, and an entry
+    /// at or below it that the state refers to now, the state referred to then.
+    pub(crate) fn build(&self, store: &dyn MetaStore, log: &Reader) -> Result<Current, Fault> {
         // Flushed first, so that the log behind the snapshot may go as soon as it stands.
         store.flush().map_err(Fault::Store)?;
         let path = self.dir.join(BUILDING);
-        let failed = |source| file_fault(&path, source);
-        let mut sink = BufWriter::new(File::create(&path).map_err(failed)?);
-        let meta = store.export(&mut sink).map_err(Fault::Store)?;
-        sink.flush().map_err(failed)?;
-        sink.into_inner()
-            .map_err(|error| failed(error.into_error()))?
-            .sync_all()
-            .map_err(failed)?;
-        self.publish(&path, meta)
+        let unfinished = Unfinished::export(&path, store)?;
+        let applied = unfinished.applied();
+        let entry = |index| read_record(log, || self.carried(), index);
+        let fault = match unfinished.carry(&entry) {
+            Ok(finished) => return self.publish(&path, finished),
+            Err(fault) => fault,
+        };
+        let newer = self.current().filter(|current| applied < current.meta.applied);
+        let newer = newer.filter(|_| matches!(fault, Fault::Uncarried { .. })).ok_or(fault)?;
+        tracing::info!(path = %newer.file.path.display(), "a newer snapshot was installed");
+        durable::remove_file(&path).map_err(|source| file_fault(&path, source))?;
+        Ok(newer)
     }
 
     /// Verifies a snapshot that came from elsewhere and makes it the current one.
@@ -181,12 +210,12 @@ impl Snapshots {
         }
         fs::copy(&file.path, &path).map_err(failed)?;
         File::open(&path).and_then(|file| file.sync_all()).map_err(failed)?;
-        let meta = verify(&path)?;
-        self.publish(&path, meta)
+        self.publish(&path, check::open(&path)?)
     }
 
     fn verify_own(&self, file: &SnapshotFile) -> Result<Current, Fault> {
-        let current = Current { meta: verify(&file.path)?, file: file.clone() };
+        let Checked { meta, carried } = check::open(&file.path)?;
+        let current = Current { meta, file: file.clone(), carried: Arc::new(carried) };
         self.set_current(current.clone());
         Ok(current)
     }
@@ -195,8 +224,7 @@ impl Snapshots {
     fn publish_received(&self, file: &SnapshotFile) -> Result<Current, Fault> {
         let failed = |source| file_fault(&file.path, source);
         File::open(&file.path).and_then(|file| file.sync_all()).map_err(failed)?;
-        let meta = verify(&file.path)?;
-        self.publish(&file.path, meta)
+        self.publish(&file.path, check::open(&file.path)?)
     }
 
     /// Returns the path for a snapshot that is being received, and removes what was received of others.
@@ -211,13 +239,15 @@ impl Snapshots {
         Ok(self.dir.join(name))
     }
 
-    fn publish(&self, temporary: &Path, meta: SnapshotMeta) -> Result<Current, Fault> {
+    fn publish(&self, temporary: &Path, checked: Checked) -> Result<Current, Fault> {
+        let Checked { meta, carried } = checked;
         let path = self.dir.join(name_of(&meta));
         durable::rename(temporary, &path).map_err(|source| file_fault(&path, source))?;
         let metadata = fs::metadata(&path).map_err(|source| file_fault(&path, source))?;
         assert!(metadata.len() > 0, "a published snapshot has at least a header");
+        let carried = Arc::new(carried.renamed(&path));
         let file = SnapshotFile { path, bytes: metadata.len(), digest: meta.digest };
-        let current = Current { meta, file };
+        let current = Current { meta, file, carried };
         self.set_current(current.clone());
         self.prune()?;
         Ok(current)
@@ -272,13 +302,15 @@ fn is_snapshot_name(path: &Path) -> bool {
 }
 
 fn verified_or_set_aside(path: &Path) -> Result<Option<Current>, Fault> {
-    match verify(path) {
-        Ok(meta) => {
+    match check::open(path) {
+        Ok(Checked { meta, carried }) => {
             let metadata = fs::metadata(path).map_err(|source| file_fault(path, source))?;
             let (path, bytes) = (path.to_path_buf(), metadata.len());
             let file = SnapshotFile { path, bytes, digest: meta.digest };
-            Ok(Some(Current { meta, file }))
+            Ok(Some(Current { meta, file, carried: Arc::new(carried) }))
         }
+        // Not damaged: the program that wrote it can read it, under the name that it gave it.
+        Err(fault) if fault.is_newer_snapshot() => Err(fault),
         Err(fault) => {
             tracing::error!(path = %path.display(), error = %crate::health::chain(&fault),
                 "set a damaged snapshot aside");
@@ -289,15 +321,14 @@ fn verified_or_set_aside(path: &Path) -> Result<Option<Current>, Fault> {
     }
 }
 
-/// Reads a snapshot to its end and checks every row against its digest.
+/// Reads a snapshot to its end; checks every row against its digest, and the entries that it carries against its rows.
 pub(crate) fn verify(path: &Path) -> Result<SnapshotMeta, Fault> {
-    let file = File::open(path).map_err(|source| file_fault(path, source))?;
-    read_to_end(&mut BufReader::new(file))
+    check::open(path).map(|checked| checked.meta)
 }
 
-fn read_to_end(source: &mut dyn Read) -> Result<SnapshotMeta, Fault> {
-    let reader = SnapshotReader::new(source).map_err(|error| Fault::Store(error.into()))?;
-    reader.read(&mut |_at, _value| Ok(())).map_err(Fault::Store)
+/// Verifies the snapshot at `path` and returns the entries that it carries.
+pub(crate) fn open_carried(path: &Path) -> Result<Carried, Fault> {
+    check::open(path).map(|checked| checked.carried)
 }
 
 fn list(dir: &Path) -> Result<Vec<String>, Fault> {

@@ -1,17 +1,19 @@
 //! The apply loop alone: batches, answers, and what stops it.
 
 use alluvium_state_machine::MemoryStore;
+use alluvium_wal::sim::SimDisk;
 use tokio::sync::mpsc::Receiver;
 
 use super::*;
 use crate::encoding::log_id_of;
 use crate::frame::Frame;
-use crate::support::command;
+use crate::support::{command, open_wal};
 
 struct Subject {
     applier: Applier,
     effects: Receiver<Vec<Effect>>,
     _dir: tempfile::TempDir,
+    _service: alluvium_wal::WalService,
 }
 
 fn subject() -> Subject {
@@ -19,8 +21,9 @@ fn subject() -> Subject {
     let snapshots = Snapshots::open(dir.path()).expect("opens");
     let (sender, effects) = mpsc::channel(1);
     let store = Arc::new(MemoryStore::new());
-    let applier = Applier::new(store, snapshots, sender, Health::new());
-    Subject { applier, effects, _dir: dir }
+    let (wal, service) = open_wal(&SimDisk::new(1));
+    let applier = Applier::new(store, snapshots, wal.reader().clone(), sender, Health::new());
+    Subject { applier, effects, _dir: dir, _service: service }
 }
 
 fn entry(index: u64) -> RaftEntry {

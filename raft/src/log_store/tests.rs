@@ -43,10 +43,12 @@ impl StoreBuilder<TypeConfig, LogStore, Applier, Kept> for Builder {
         let (wal, _recovery) = Wal::open(storage, options()).expect("opens");
         let (wal, service) = WalService::start(wal).expect("starts");
         let health = Health::new();
+        let entries = wal.reader().clone();
         let log = LogStore::open(wal, health.clone(), 1, Alone::default()).expect("opens");
         let snapshots = Snapshots::open(&dir.path().join("snapshots")).expect("opens");
         let (sender, effects) = mpsc::channel(1);
-        let applier = Applier::new(Arc::new(MemoryStore::new()), snapshots, sender, health);
+        let applier =
+            Applier::new(Arc::new(MemoryStore::new()), snapshots, entries, sender, health);
         Ok((Kept { _dir: dir, _service: service, _effects: effects }, log, applier))
     }
 }
