@@ -25,7 +25,7 @@ use alluvium_wal::Reader;
 use bytes::Bytes;
 
 use crate::encoding::{
-    applied_of, decode_stored_membership, encode_stored_membership, log_id_of_applied,
+    KeptMembership, applied_of, decode_kept_membership, encode_kept_membership, log_id_of_applied,
 };
 use crate::error::Fault;
 use crate::health::Health;
@@ -125,9 +125,17 @@ struct Decoded {
 }
 
 enum Content {
-    Command { envelope: Box<Envelope>, body: Bytes, payload_hash: u128 },
+    Command {
+        envelope: Box<Envelope>,
+        body: Bytes,
+        payload_hash: u128,
+    },
     Blank,
-    Membership(Vec<u8>),
+    /// As it is set, until [`keep_memberships`] has encoded it with what came before.
+    Membership {
+        set: StoredMembership,
+        kept: Vec<u8>,
+    },
 }
 
 impl Decoded {
@@ -147,7 +155,7 @@ impl Decoded {
             (EntryKind::Blank | EntryKind::Membership, None) => Content::Blank,
             (EntryKind::Blank | EntryKind::Membership, Some(membership)) => {
                 let stored = StoredMembership::new(Some(entry.log_id), membership.clone());
-                Content::Membership(encode_stored_membership(&stored))
+                Content::Membership { set: stored, kept: Vec::new() }
             }
         };
         Ok(Self { id, content })
@@ -159,7 +167,7 @@ impl Decoded {
                 EntryContent::Command { envelope, body, payload_hash: *payload_hash }
             }
             Content::Blank => EntryContent::Blank,
-            Content::Membership(membership) => EntryContent::Membership(membership),
+            Content::Membership { kept, .. } => EntryContent::Membership(kept),
         };
         BatchEntry { id: self.id, content }
     }
@@ -223,7 +231,8 @@ fn commit_entries(
     first: LogIndex,
     entries: &[RaftEntry],
 ) -> Result<Outcome, Fault> {
-    let decoded = entries.iter().map(Decoded::new).collect::<Result<Vec<_>, _>>()?;
+    let mut decoded = entries.iter().map(Decoded::new).collect::<Result<Vec<_>, _>>()?;
+    keep_memberships(store, &mut decoded)?;
     let entries = commit_first_membership(store, &decoded)?;
     let skipped = decoded.len() - entries.len();
     let entries: Vec<_> = entries.iter().map(Decoded::as_batch_entry).collect();
@@ -235,6 +244,23 @@ fn commit_entries(
     }
     let responses = std::iter::repeat_n(None, skipped).chain(outcome.responses);
     Ok(Outcome { responses: responses.collect(), effects: outcome.effects })
+}
+
+/// Encodes the memberships of a batch, each with the ids that were used before it.
+fn keep_memberships(store: &dyn MetaStore, decoded: &mut [Decoded]) -> Result<(), Fault> {
+    let mut current: Option<KeptMembership> = None;
+    for entry in decoded {
+        let Content::Membership { set, kept } = &mut entry.content else { continue };
+        let mut next = match current.take() {
+            Some(current) => current,
+            None => decode_kept_membership(&store.raft().membership)
+                .map_err(|source| Fault::StoredMembership { source })?,
+        };
+        next.advance(set.clone());
+        *kept = encode_kept_membership(&next);
+        current = Some(next);
+    }
+    Ok(())
 }
 
 /// Applies entry zero, if it is the first, and returns the others.
@@ -250,7 +276,7 @@ fn commit_first_membership<'d>(
         return Ok(decoded);
     }
     let membership = match &first.content {
-        Content::Membership(membership) => membership.clone(),
+        Content::Membership { kept, .. } => kept.clone(),
         Content::Blank => Vec::new(),
         Content::Command { .. } => return Err(Fault::CommandAtZero),
     };
@@ -286,9 +312,9 @@ impl RaftStateMachine<TypeConfig> for Applier {
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         let raft = self.store.raft();
-        let membership = decode_stored_membership(&raft.membership)
+        let membership = decode_kept_membership(&raft.membership)
             .map_err(|source| self.health.fail(Fault::StoredMembership { source }))?;
-        Ok((raft.applied.as_ref().map(log_id_of_applied), membership))
+        Ok((raft.applied.as_ref().map(log_id_of_applied), membership.stored))
     }
 
     async fn apply<S>(&mut self, entries: S) -> io::Result<()>

@@ -24,8 +24,25 @@ type LogIdRecord = (u64, u64, u64);
 type VoteRecord = (u64, u64, bool);
 /// One set of voters, two while a change is under way; and every node with its peer address.
 type MembershipRecord = (Vec<Vec<u64>>, Vec<(u64, String)>);
-/// The entry that set it, and the membership.
-type StoredMembershipRecord = (Option<LogIdRecord>, MembershipRecord);
+/// The entry that set it, the membership, and the highest node id that any membership ever had.
+type StoredMembershipRecord = (Option<LogIdRecord>, MembershipRecord, u64);
+
+/// A membership as the state machine keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct KeptMembership {
+    pub(crate) stored: StoredMembership,
+    /// The highest node id that was ever used: an id never stands for two nodes.
+    pub(crate) ids_used: u64,
+}
+
+impl KeptMembership {
+    /// Takes a newer membership.
+    pub(crate) fn advance(&mut self, stored: StoredMembership) {
+        let ids = stored.membership().nodes().map(|(&id, _)| id);
+        self.ids_used = ids.fold(self.ids_used, u64::max);
+        self.stored = stored;
+    }
+}
 
 /// Packs term and leader into the tag that the WAL keeps beside an entry.
 #[must_use]
@@ -121,9 +138,10 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> Result<Membership, EntryFault> 
 
 /// Encodes a membership and the entry that set it.
 #[must_use]
-pub(crate) fn encode_stored_membership(stored: &StoredMembership) -> Vec<u8> {
-    let log_id = stored.log_id().as_ref().map(record_of_log_id);
-    let record: StoredMembershipRecord = (log_id, record_of(stored.membership()));
+pub(crate) fn encode_kept_membership(kept: &KeptMembership) -> Vec<u8> {
+    let log_id = kept.stored.log_id().as_ref().map(record_of_log_id);
+    let membership = record_of(kept.stored.membership());
+    let record: StoredMembershipRecord = (log_id, membership, kept.ids_used);
     versioned(codec::encode(&record))
 }
 
@@ -131,13 +149,17 @@ pub(crate) fn encode_stored_membership(stored: &StoredMembership) -> Vec<u8> {
 ///
 /// # Errors
 /// When the bytes are none.
-pub(crate) fn decode_stored_membership(bytes: &[u8]) -> Result<StoredMembership, EntryFault> {
+pub(crate) fn decode_kept_membership(bytes: &[u8]) -> Result<KeptMembership, EntryFault> {
     if bytes.is_empty() {
-        return Ok(StoredMembership::default());
+        return Ok(KeptMembership::default());
     }
-    let (log_id, membership): StoredMembershipRecord = codec::decode(value_of(bytes)?)?;
+    let (log_id, membership, ids_used): StoredMembershipRecord = codec::decode(value_of(bytes)?)?;
     let membership = membership_of(membership)?;
-    Ok(StoredMembership::new(log_id.map(log_id_of_record), membership))
+    if membership.nodes().any(|(&id, _)| ids_used < id) {
+        return Err(EntryFault::Membership);
+    }
+    let stored = StoredMembership::new(log_id.map(log_id_of_record), membership);
+    Ok(KeptMembership { stored, ids_used })
 }
 
 fn record_of(membership: &Membership) -> MembershipRecord {

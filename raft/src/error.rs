@@ -119,6 +119,14 @@ pub enum MembershipFault {
         /// The address of its owner.
         address: String,
     },
+    /// A node had the id that is gone.
+    #[error("node id {node} was used before: the next free one is {next}")]
+    Used {
+        /// The id.
+        node: u64,
+        /// The next free id.
+        next: u64,
+    },
     /// No node has the id.
     #[error("node {node} is no member of the cluster")]
     Unknown {

@@ -41,6 +41,7 @@ pub use error::{
     EntryFault, Error, Fault, LeaderHint, MembershipFault, MessageFault, SnapshotFault,
 };
 pub use frame::Frame;
+pub use members::Progress;
 pub use network::{NoPeers, PeerNetwork};
 pub use node::RaftNode;
 pub use offline::{OfflineLog, restore};

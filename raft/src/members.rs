@@ -7,15 +7,28 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use openraft::async_runtime::Instant as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, RaftMetrics};
 
 use alluvium_types::LogIndex;
 
-use crate::error::{Error, MembershipFault};
+use crate::encoding::decode_kept_membership;
+use crate::error::{Error, Fault, MembershipFault};
 use crate::limits;
 use crate::node::{RaftNode, not_leader};
 use crate::type_config::{Address, Membership, TypeConfig};
+
+/// How far a member is, as its leader knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The member.
+    pub node: u64,
+    /// Entries of the leader's log that it is not known to have.
+    pub behind: u64,
+    /// How long ago it answered last; nothing when it never did.
+    pub silent_for: Option<Duration>,
+}
 
 type ChangeError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
 
@@ -26,28 +39,77 @@ impl RaftNode {
         self.metrics().membership_config.membership().clone()
     }
 
-    /// Adds a node that listens and does not vote. Adding it again under its address changes nothing.
+    /// Adds a node that listens and does not vote, under an id that no node ever had; returns the id. Adding it again
+    /// under its address changes nothing.
+    ///
+    /// Without an id the next free one is taken, unless a learner has that address already.
     ///
     /// # Errors
     /// [`Error::Membership`] when the id has another address, or the cluster is full; as [`RaftNode::propose`].
-    pub async fn add_learner(&self, node: u64, address: &str) -> Result<(), Error> {
+    pub async fn add_learner(&self, node: Option<u64>, address: &str) -> Result<u64, Error> {
         if limits::ADDRESS_BYTES_MAX < address.len() {
             return Err(Error::Config { reason: "the peer address is too long" });
         }
+        self.check_leads()?;
         let membership = self.membership();
+        let ids_used = self.ids_used(&membership)?;
+        let owner = membership.nodes().find(|(_, known)| known.peer == address).map(|(id, _)| *id);
+        let node = match (node, owner) {
+            (Some(node), Some(owner)) if node == owner => return Ok(node),
+            (None, Some(owner)) if !membership.voter_ids().any(|voter| voter == owner) => {
+                return Ok(owner);
+            }
+            (_, Some(node)) => {
+                return Err(refused(MembershipFault::Taken { node, address: address.to_owned() }));
+            }
+            (Some(node), None) => node,
+            (None, None) => ids_used + 1,
+        };
         if let Some(known) = membership.get_node(&node) {
-            return match known.peer == address {
-                true => Ok(()),
-                false => Err(refused(MembershipFault::Taken { node, address: known.peer.clone() })),
-            };
+            let address = known.peer.clone();
+            return Err(refused(MembershipFault::Taken { node, address }));
+        }
+        if node <= ids_used {
+            return Err(refused(MembershipFault::Used { node, next: ids_used + 1 }));
         }
         if limits::NODES_MAX <= membership.nodes().count() {
             return Err(refused(MembershipFault::Full));
         }
-        self.check_running()?;
         let address = Address { peer: address.to_owned() };
-        let added = self.unless_failed(self.raft.add_learner(node, address, false)).await?;
-        added.map(drop).map_err(|error| self.change_error(error))
+        let added = self.unless_failed(self.raft.add_learner(node, address, false)).await;
+        let added = added.map_err(|_fault| Error::Ambiguous)?;
+        added.map(|_| node).map_err(|error| self.change_error(error))
+    }
+
+    /// Returns the highest id that a node has or ever had.
+    fn ids_used(&self, newest: &Membership) -> Result<u64, Error> {
+        let kept = decode_kept_membership(&self.store.raft().membership)
+            .map_err(|source| self.poison(Fault::StoredMembership { source }))?;
+        Ok(newest.nodes().map(|(id, _)| *id).fold(kept.ids_used, u64::max))
+    }
+
+    /// Says where a member is reached from now on.
+    ///
+    /// # Errors
+    /// [`Error::Membership`] when the node is unknown or another has the address; as [`RaftNode::propose`].
+    pub async fn set_address(&self, node: u64, address: &str) -> Result<(), Error> {
+        if limits::ADDRESS_BYTES_MAX < address.len() {
+            return Err(Error::Config { reason: "the peer address is too long" });
+        }
+        let membership = self.membership();
+        match membership.nodes().find(|(_, known)| known.peer == address) {
+            Some((&owner, _)) if owner == node => return Ok(()),
+            Some((&owner, _)) => {
+                let address = address.to_owned();
+                return Err(refused(MembershipFault::Taken { node: owner, address }));
+            }
+            None => {}
+        }
+        if membership.get_node(&node).is_none() {
+            return Err(refused(MembershipFault::Unknown { node }));
+        }
+        let address = Address { peer: address.to_owned() };
+        self.change(ChangeMembers::SetNodes([(node, address)].into())).await
     }
 
     /// Gives learners a vote, once they have caught up.
@@ -101,11 +163,7 @@ impl RaftNode {
     /// [`Error::NotLeader`]; [`Error::Membership`] when the node has no vote; [`Error::Unavailable`] when it did not
     /// take over in time, and this node or another one leads on.
     pub async fn transfer_leader(&self, to: u64, within: Duration) -> Result<(), Error> {
-        self.check_running()?;
-        let metrics = self.metrics();
-        if let Some(leader) = metrics.current_leader.filter(|leader| *leader != metrics.id) {
-            return Err(self.led_by(leader));
-        }
+        self.check_leads()?;
         if !self.membership().voter_ids().any(|voter| voter == to) {
             return Err(refused(MembershipFault::NoVote { node: to }));
         }
@@ -117,17 +175,22 @@ impl RaftNode {
         waited.map(drop).map_err(|_in_time| Error::Unavailable)
     }
 
-    /// Returns how many entries each other node is known to be behind the end of this leader's log; nothing when this
-    /// node does not lead.
+    /// Returns how far each member is, as this leader knows; nothing when this node does not lead.
     #[must_use]
-    pub fn lags(&self) -> Option<Vec<(u64, u64)>> {
+    pub fn progress(&self) -> Option<Vec<Progress>> {
         let metrics = self.metrics();
+        let heard = |node: u64| metrics.heartbeat.as_ref()?.get(&node).copied()?;
         let nodes = metrics.replication.as_ref()?.keys().copied();
-        Some(nodes.map(|node| (node, behind(&metrics, node))).collect())
+        let progress = |node| Progress {
+            node,
+            behind: behind(&metrics, node),
+            silent_for: heard(node).map(|at| at.elapsed()),
+        };
+        Some(nodes.map(progress).collect())
     }
 
     async fn change(&self, change: ChangeMembers<u64, Address>) -> Result<(), Error> {
-        self.check_running()?;
+        self.check_leads()?;
         let changed = self.unless_failed(self.raft.change_membership(change, false)).await;
         let changed = changed.map_err(|_fault| Error::Ambiguous)?;
         changed.map(drop).map_err(|error| self.change_error(error))
@@ -155,6 +218,17 @@ impl RaftNode {
                 ClientWriteError::LogEntryDiscarded(_) | ClientWriteError::PreconditionFailed(_),
             )
             | RaftError::Fatal(_) => Error::Ambiguous,
+        }
+    }
+
+    /// openraft refuses this too, and calls it an error in the log.
+    fn check_leads(&self) -> Result<(), Error> {
+        self.check_running()?;
+        let metrics = self.metrics();
+        match metrics.current_leader {
+            Some(leader) if leader == metrics.id => Ok(()),
+            Some(leader) => Err(self.led_by(leader)),
+            None => Err(Error::Unavailable),
         }
     }
 

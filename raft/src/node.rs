@@ -122,6 +122,23 @@ impl RaftNode {
         }
     }
 
+    /// Makes a cluster of this node alone, unless it belongs to one already, whatever that is.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::Shutdown`].
+    pub async fn initialize_if_new(&self) -> Result<(), Error> {
+        match self.initialize_single().await {
+            Err(Error::OtherMembership) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Returns where peers reach this node.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.config.address
+    }
+
     /// Waits until a leader is known and everything that may have been acknowledged before this start is applied.
     /// Serve nothing before: it could be older than what was served already.
     ///

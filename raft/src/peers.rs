@@ -14,7 +14,7 @@ use openraft::storage::Snapshot;
 
 use alluvium_types::LogIndex;
 
-use crate::encoding::{decode_stored_membership, encode_stored_membership};
+use crate::encoding::{decode_kept_membership, decode_membership, encode_membership};
 use crate::error::{Error, MessageFault};
 use crate::node::RaftNode;
 use crate::snapshots::{SnapshotFile, verify};
@@ -28,7 +28,7 @@ pub struct ReceivedSnapshot {
     pub vote: Vote,
     /// The last entry in it.
     pub last: LogId,
-    /// The encoded membership at that entry.
+    /// The encoded membership at that entry: what the snapshot holds must be the same.
     pub membership: Vec<u8>,
     /// Where it lies, as [`RaftNode::receiving_path`] said.
     pub path: PathBuf,
@@ -39,7 +39,7 @@ pub struct ReceivedSnapshot {
 /// Returns the encoded membership of a snapshot that is sent.
 #[must_use]
 pub fn encode_membership_of(meta: &SnapshotMeta) -> Vec<u8> {
-    encode_stored_membership(&meta.last_membership)
+    encode_membership(meta.last_membership.membership())
 }
 
 impl RaftNode {
@@ -124,7 +124,11 @@ impl RaftNode {
         let found = on_thread("snapshot-check", move || verify(&checked)).await;
         let found = found.map_err(|fault| Error::Receive { fault: fault.into() })?;
         let announced = Some(crate::encoding::applied_of(&last));
-        if found.applied != announced || found.membership != membership {
+        let kept = decode_kept_membership(&found.membership)
+            .map_err(|_invalid| Error::Message { fault: MessageFault::Membership })?;
+        let membership = decode_membership(&membership)
+            .map_err(|_invalid| Error::Message { fault: MessageFault::Membership })?;
+        if found.applied != announced || *kept.stored.membership() != membership {
             let fault = crate::error::Fault::SnapshotMismatch { path };
             return Err(Error::Receive { fault: fault.into() });
         }
@@ -133,9 +137,7 @@ impl RaftNode {
                 fault: MessageFault::BeyondVote { index: LogIndex(last.index) },
             });
         }
-        let last_membership = decode_stored_membership(&membership)
-            .map_err(|_invalid| Error::Message { fault: MessageFault::Membership })?;
-        let meta = SnapshotMeta { last_log_id: Some(last), last_membership };
+        let meta = SnapshotMeta { last_log_id: Some(last), last_membership: kept.stored };
         let snapshot = SnapshotFile { path, bytes, digest: found.digest };
         let snapshot = Snapshot { meta, snapshot };
         let installed = self.raft.install_full_snapshot(vote, snapshot);

@@ -19,7 +19,7 @@ use alluvium_state_machine::{MetaStore, SnapshotMeta, StateDigest};
 use alluvium_stdx::durable;
 use alluvium_wal::Reader;
 
-use crate::encoding::{decode_stored_membership, log_id_of_applied};
+use crate::encoding::{decode_kept_membership, log_id_of_applied};
 use crate::error::Fault;
 use crate::limits;
 use crate::log_access::read_record;
@@ -283,9 +283,10 @@ impl Current {
 
     /// Returns what openraft wants to know of it.
     pub(crate) fn raft_meta(&self) -> Result<RaftSnapshotMeta, Fault> {
-        let membership = decode_stored_membership(&self.meta.membership);
+        let membership = decode_kept_membership(&self.meta.membership);
         let last_membership = membership
-            .map_err(|source| Fault::Membership { path: self.file.path.clone(), source })?;
+            .map_err(|source| Fault::Membership { path: self.file.path.clone(), source })?
+            .stored;
         Ok(RaftSnapshotMeta { last_log_id: self.last_log_id(), last_membership })
     }
 }

@@ -65,7 +65,14 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve a node on one port
-    Serve(Serve),
+    Serve(Box<Serve>),
+    /// Run a cluster of three servers on this machine, until it is interrupted
+    Dev(Dev),
+    /// Show and change who belongs to the cluster
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Make certificates for the nodes of a cluster
+    Certs(Certs),
     /// Register, list, show, evolve and drop datasets
     #[command(subcommand)]
     Dataset(Dataset),
@@ -107,6 +114,97 @@ pub(crate) struct Serve {
     /// Serve an address that other machines can reach, although nobody is checked
     #[arg(long)]
     pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) peer: Peer,
+}
+
+/// How a node takes part in a cluster.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Peer {
+    /// Address for the other nodes of the cluster; without it, the node is alone
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) peer: Option<String>,
+    /// Where the other nodes reach this one, when that is not where it listens
+    #[arg(long, value_name = "HOST:PORT", requires = "peer")]
+    pub(crate) advertise: Option<String>,
+    /// Peer address of any member: a new directory joins its cluster; repeat for more
+    #[arg(long, value_name = "HOST:PORT", requires = "peer")]
+    pub(crate) join: Vec<String>,
+    /// Id of a new node [default: the next free one, or that of the certificate]
+    #[arg(long, value_name = "ID", requires = "peer")]
+    pub(crate) node_id: Option<u64>,
+    /// Listen only: do not ask for a vote
+    #[arg(long, requires = "peer")]
+    pub(crate) learner: bool,
+    /// Certificate of the authority, in PEM
+    #[arg(long, value_name = "FILE", requires_all = ["peer", "peer_cert", "peer_key"])]
+    pub(crate) peer_ca: Option<PathBuf>,
+    /// This node's certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "peer_ca")]
+    pub(crate) peer_cert: Option<PathBuf>,
+    /// This node's key, in PEM
+    #[arg(long, value_name = "FILE", requires = "peer_ca")]
+    pub(crate) peer_key: Option<PathBuf>,
+    /// Use a peer address that other machines can reach without certificates
+    #[arg(long, requires = "peer")]
+    pub(crate) peer_insecure: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// How many servers
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) nodes: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Show the members
+    Status,
+    /// Make a new directory the first node of a cluster
+    Init(Peer),
+    /// Make a new directory a member of a cluster; serve it with the same --peer afterwards
+    Join(Peer),
+    /// Add a node that listens, before it is started
+    AddLearner {
+        /// Its peer address
+        address: String,
+        /// Its id [default: the next free one]
+        #[arg(long, value_name = "ID")]
+        node_id: Option<u64>,
+    },
+    /// Give learners that have caught up a vote
+    Promote {
+        /// Their ids
+        #[arg(required = true)]
+        nodes: Vec<u64>,
+    },
+    /// Remove nodes, dead or alive
+    Remove {
+        /// Their ids
+        #[arg(required = true)]
+        nodes: Vec<u64>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Hand the leadership to a voter
+    TransferLeader {
+        /// Its id
+        node: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Certs {
+    /// Directory of the authority and of what it issues; made when it is not there
+    pub(crate) dir: PathBuf,
+    /// The cluster, as `alluvium status` shows it; draw an id for a new one
+    #[arg(long, value_name = "ID")]
+    pub(crate) cluster: Option<String>,
+    /// Issue for these nodes
+    #[arg(long, value_name = "IDS", value_delimiter = ',', default_value = "1,2,3")]
+    pub(crate) nodes: Vec<u64>,
 }
 
 #[derive(Debug, Subcommand)]

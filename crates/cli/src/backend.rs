@@ -351,6 +351,36 @@ impl Backend {
         }
     }
 
+    pub(crate) async fn members(&self) -> Result<Vec<v1::Member>, Failure> {
+        match self {
+            Self::Embedded(node) => Ok(replies::members(&node.members())),
+            Self::Remote(client) => {
+                let request = client.request(v1::ListMembersRequest {});
+                let answer = client.answer(client.lake().list_members(request)).await;
+                Ok(answer.map_err(read_failure)?.members)
+            }
+        }
+    }
+
+    /// Changes the members of a cluster, through a server: a node in this process would have no peers.
+    pub(crate) async fn change_members(
+        &self,
+        change: v1::change_members_request::Change,
+    ) -> Result<v1::ChangeMembersResponse, Failure> {
+        match self {
+            Self::Embedded(_) => {
+                Err(Failure::usage("the members of a cluster are changed through a server")
+                    .with_hint("say --connect URL"))
+            }
+            Self::Remote(client) => {
+                let request = v1::ChangeMembersRequest { change: Some(change) };
+                let mut lake = client.lake();
+                let call = lake.change_members(client.request(request));
+                Ok(client.answer(call).await?)
+            }
+        }
+    }
+
     pub(crate) async fn verify(&self) -> Result<v1::VerifyResponse, Failure> {
         match self {
             Self::Embedded(node) => Ok(replies::verified(node.verify().await.map_err(unread)?)),

@@ -11,11 +11,14 @@ use crate::failure::Failure;
 /// What a command logs when nobody says: a server tells what it does, the others only what is wrong.
 fn default_level(command: &Command) -> &'static str {
     match command {
-        // The consensus library tells every step of an election on this level.
-        Command::Serve(_) => "info,openraft=warn",
+        // The consensus library tells every step of an election, and every call that a dead peer does not answer.
+        Command::Serve(_) => "info,openraft=error",
         // Recovery after the kill warns, as it should; the demonstration says so in its own words.
         Command::Demo(_) | Command::DemoWriter => "error",
-        Command::Dataset(_)
+        Command::Dev(_)
+        | Command::Cluster(_)
+        | Command::Certs(_)
+        | Command::Dataset(_)
         | Command::Append(_)
         | Command::Upsert(_)
         | Command::Tombstone(_)

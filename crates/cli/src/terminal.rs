@@ -3,8 +3,11 @@
 //! It must not draw when nobody looks. Invariant: nothing here goes to standard output.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
+
 use tokio::time::Instant;
+
+use crate::failure::Failure;
 
 /// Writes a line to standard error.
 pub(crate) fn note(text: &str) {
@@ -48,6 +51,16 @@ impl Loading {
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{wide_bar} {percent:>3}% {msg} {eta} left")
         .expect("the template is constant and right")
+}
+
+/// Says what will happen and has somebody type `expected`, which is called `what`; returns whether they did.
+pub(crate) fn typed(effect: &str, what: &str, expected: &str) -> Result<bool, Failure> {
+    let mut out = io::stderr().lock();
+    let asked = write!(out, "{effect} Type {what} to go on: ");
+    asked.and_then(|()| out.flush()).map_err(|error| Failure::io("ask", &error))?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::io("read", &error))?;
+    Ok(answer.trim() == expected)
 }
 
 /// Returns rows a second as people say it.

@@ -11,6 +11,7 @@ use alluvium_types::{
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use crate::cluster::{Member, PeerConfig};
 use crate::machine::{Machine, RealMachine};
 
 /// How a node is opened.
@@ -32,6 +33,8 @@ pub struct Config {
     pub scrub_every: Duration,
     /// Bytes of data files that a scrub reads in a second.
     pub scrub_bytes_per_second: u64,
+    /// How the node takes part in a cluster; without it, it is alone.
+    pub peer: Option<PeerConfig>,
     /// The machine below: clock, chance, disk, object stores.
     pub machine: Arc<dyn Machine>,
 }
@@ -49,6 +52,7 @@ impl Config {
             segment_bytes: 64 * 1024 * 1024,
             scrub_every: Duration::from_secs(24 * 60 * 60),
             scrub_bytes_per_second: 16 * 1024 * 1024,
+            peer: None,
             machine: Arc::new(RealMachine::default()),
         }
     }
@@ -236,6 +240,8 @@ pub struct Status {
     pub node_id: u64,
     /// Who leads, if known.
     pub leader: Option<u64>,
+    /// The members of the cluster.
+    pub members: Vec<Member>,
     /// The Raft term.
     pub term: u64,
     /// First and last index of the log.

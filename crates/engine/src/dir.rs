@@ -11,8 +11,9 @@ use alluvium_stdx::{Prng, durable};
 use crate::Error;
 use crate::machine::Machine;
 
-/// Layout of `node.alluvium`, little-endian: 8 bytes magic, `u16` format version, 6 bytes zero, `u128`
-/// cluster id, `u64` node id, `u32` CRC-32C of all before it.
+/// Layout of `node.alluvium`, little-endian: 8 bytes magic, `u16` format version, one byte that is 1 when the node
+/// joined a cluster and 0 when it founded one, 5 bytes zero, `u128` cluster id, `u64` node id, `u32` CRC-32C of all
+/// before it.
 const MAGIC: [u8; 8] = *b"ALVNODE\0";
 const FORMAT_VERSION: u16 = 1;
 const IDENTITY_BYTES: usize = 44;
@@ -40,18 +41,45 @@ pub(crate) struct Identity {
     pub(crate) cluster_id: u128,
     /// The node.
     pub(crate) node_id: u64,
+    /// Whether it joined a cluster that was there: such a node never founds one, however empty its log is.
+    pub(crate) joined: bool,
+}
+
+/// Whose a directory becomes when it is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NewIdentity {
+    /// The node.
+    pub(crate) node_id: u64,
+    /// The cluster; nothing draws one.
+    pub(crate) cluster_id: Option<u128>,
+    /// Whether the node joins a cluster.
+    pub(crate) joined: bool,
 }
 
 impl DataDir {
-    /// Opens the directory of `node_id`, making it when it is new.
-    pub(crate) fn open(root: &Path, node_id: u64, machine: &dyn Machine) -> Result<Self, Error> {
+    /// Returns whose a directory is; nothing when it is new.
+    pub(crate) fn identity_of(root: &Path) -> Result<Option<Identity>, Error> {
+        match root.try_exists() {
+            Ok(true) => read_identity(root),
+            Ok(false) => Ok(None),
+            Err(source) => Err(unusable(root, source)),
+        }
+    }
+
+    /// Opens a directory, making it when it is new. One that is not the `expected` node's is refused.
+    pub(crate) fn open(
+        root: &Path,
+        expected: Option<u64>,
+        new: NewIdentity,
+        machine: &dyn Machine,
+    ) -> Result<Self, Error> {
         durable::create_dir_all(root).map_err(|source| unusable(root, source))?;
         let lock = take_lock(root)?;
         let identity = match read_identity(root)? {
             Some(identity) => identity,
-            None => create_identity(root, node_id, machine.prng())?,
+            None => create_identity(root, new, machine.prng())?,
         };
-        refuse_foreign(root, identity, node_id)?;
+        refuse_foreign(root, identity, expected.unwrap_or(identity.node_id))?;
         Ok(Self { root: root.to_owned(), identity, _lock: Some(lock) })
     }
 
@@ -224,9 +252,10 @@ fn refuse_foreign_content(root: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn create_identity(root: &Path, node_id: u64, mut prng: Prng) -> Result<Identity, Error> {
-    let cluster_id = (u128::from(prng.next_u64()) << 64) | u128::from(prng.next_u64());
-    let identity = Identity { cluster_id, node_id };
+fn create_identity(root: &Path, new: NewIdentity, mut prng: Prng) -> Result<Identity, Error> {
+    let drawn = (u128::from(prng.next_u64()) << 64) | u128::from(prng.next_u64());
+    let NewIdentity { node_id, cluster_id, joined } = new;
+    let identity = Identity { cluster_id: cluster_id.unwrap_or(drawn), node_id, joined };
     durable::write(&root.join(IDENTITY_FILE), &encode_identity(identity))
         .map_err(|source| unusable(root, source))?;
     Ok(identity)
@@ -236,7 +265,8 @@ fn encode_identity(identity: Identity) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(IDENTITY_BYTES);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-    bytes.extend_from_slice(&[0; 6]);
+    bytes.push(u8::from(identity.joined));
+    bytes.extend_from_slice(&[0; 5]);
     bytes.extend_from_slice(&identity.cluster_id.to_le_bytes());
     bytes.extend_from_slice(&identity.node_id.to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
@@ -249,7 +279,12 @@ fn decode_identity(bytes: &[u8]) -> Option<Identity> {
     let checksum = u32::from_le_bytes(checksum.try_into().ok()?);
     let cluster_id = u128::from_le_bytes(content.get(16..32)?.try_into().ok()?);
     let node_id = u64::from_le_bytes(content.get(32..40)?.try_into().ok()?);
-    (crc32c::crc32c(content) == checksum).then_some(Identity { cluster_id, node_id })
+    let joined = match content.get(10)? {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    (crc32c::crc32c(content) == checksum).then_some(Identity { cluster_id, node_id, joined })
 }
 
 fn unusable(root: &Path, source: std::io::Error) -> Error {
@@ -262,7 +297,24 @@ mod tests {
     use crate::machine::RealMachine;
 
     fn open(root: &Path, node_id: u64) -> Result<Identity, Error> {
-        DataDir::open(root, node_id, &RealMachine::default()).map(|dir| dir.identity())
+        owned(root, node_id).map(|dir| dir.identity())
+    }
+
+    fn owned(root: &Path, node_id: u64) -> Result<DataDir, Error> {
+        let new = NewIdentity { node_id, cluster_id: None, joined: false };
+        DataDir::open(root, Some(node_id), new, &RealMachine::default())
+    }
+
+    #[test]
+    fn a_node_that_joined_is_told_from_one_that_founded() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let new = NewIdentity { node_id: 3, cluster_id: Some(7), joined: true };
+        assert_eq!(DataDir::identity_of(root.path()).expect("looks"), None);
+        let dir = DataDir::open(root.path(), None, new, &RealMachine::default()).expect("new");
+        let expected = Identity { cluster_id: 7, node_id: 3, joined: true };
+        assert_eq!(dir.identity(), expected);
+        assert_eq!(DataDir::identity_of(root.path()).expect("looks"), Some(expected));
+        assert_eq!(encode_identity(expected)[8..16], [1, 0, 1, 0, 0, 0, 0, 0]);
     }
 
     #[test]
@@ -277,7 +329,7 @@ mod tests {
     #[test]
     fn a_directory_in_use_is_refused_and_free_again_when_its_owner_is_gone() {
         let root = tempfile::tempdir().expect("temporary directory");
-        let owner = DataDir::open(root.path(), 1, &RealMachine::default()).expect("new");
+        let owner = owned(root.path(), 1).expect("new");
         let error = open(root.path(), 1).expect_err("locked");
         assert!(matches!(error, Error::DirectoryLocked { .. }), "{error}");
         drop(owner);
@@ -291,7 +343,7 @@ mod tests {
         let error = look().expect_err("nothing is made");
         assert!(matches!(error, Error::DirectoryUnusable { .. }), "{error}");
         assert_eq!(std::fs::read_dir(root.path()).expect("lists").count(), 0);
-        let owner = DataDir::open(root.path(), 1, &RealMachine::default()).expect("new");
+        let owner = owned(root.path(), 1).expect("new");
         assert!(matches!(look().expect_err("locked"), Error::DirectoryLocked { .. }));
         drop(owner);
         let both = (look().expect("free"), look().expect("shared"));

@@ -195,6 +195,32 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The network between nodes could not be set up, or the node was not let in.
+    #[error(transparent)]
+    Peer(#[from] alluvium_peer::Error),
+    /// Nobody could reach a node that listens everywhere and does not say where that is.
+    #[error("peers cannot reach {listen}: say by which address they can")]
+    NoAddress {
+        /// Where it listens.
+        listen: std::net::SocketAddr,
+    },
+    /// The certificate is another node's, or another cluster's, than the directory.
+    #[error("the certificate is not of the node that data directory {path} belongs to")]
+    OtherCertificate {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The node has no peer port, so its cluster cannot have other members.
+    #[error("this node has no peer port: its cluster cannot have other members")]
+    NoPeerPort,
+    /// A file that was made here is not the one that the log attests: this replica differs.
+    #[error(
+        "data file {file} is not the one that the log attests: this node differs from the others"
+    )]
+    Diverged {
+        /// The file.
+        file: FileId,
+    },
     /// Log, snapshots and metadata of a directory do not fit together, or an entry cannot be applied.
     #[error("{fault}")]
     Unfit {
@@ -263,7 +289,12 @@ impl Error {
             | Self::NewerDirectory { .. }
             | Self::NotADataDirectory { .. }
             | Self::DirectoryUnusable { .. } => ErrorKind::InvalidArgument,
+            Self::Peer(error) => peer_kind(error),
+            Self::NoAddress { .. } | Self::OtherCertificate { .. } | Self::NoPeerPort => {
+                ErrorKind::InvalidArgument
+            }
             Self::View(_)
+            | Self::Diverged { .. }
             | Self::DamagedIdentity { .. }
             | Self::LogMissing { .. }
             | Self::Unfit { .. } => ErrorKind::Corrupt,
@@ -323,8 +354,18 @@ fn invalid_kind(error: &alluvium_types::Error) -> ErrorKind {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is wrong in the configuration")]
+fn peer_kind(error: &alluvium_peer::Error) -> ErrorKind {
+    use alluvium_peer::Error as Peer;
+    match error {
+        Peer::Join { .. } | Peer::Transport { .. } => ErrorKind::Unavailable,
+        Peer::Issue { .. } => ErrorKind::Internal,
+        _ => ErrorKind::InvalidArgument,
+    }
+}
+
 fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
-    use alluvium_raft::Error as Raft;
+    use alluvium_raft::{Error as Raft, MembershipFault as Membership};
     match error {
         // A poisoned or stopped node decides nothing any more: another node, or a restart, does.
         Raft::NotLeader { .. }
@@ -336,6 +377,17 @@ fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
         Raft::ReadLog { source } => wal_kind(source),
         Raft::ReadEntry { .. } => ErrorKind::Corrupt,
         Raft::OtherMembership | Raft::Config { .. } => ErrorKind::InvalidArgument,
+        Raft::Membership { fault } => match fault {
+            Membership::Unknown { .. } => ErrorKind::NotFound,
+            Membership::Lags { .. } | Membership::InProgress => ErrorKind::Unavailable,
+            Membership::Taken { .. }
+            | Membership::Used { .. }
+            | Membership::NoVote { .. }
+            | Membership::LastVoter
+            | Membership::Full
+            | Membership::Refused { .. } => ErrorKind::InvalidArgument,
+        },
+        Raft::Receive { .. } => ErrorKind::Unavailable,
         Raft::NotACommand | _ => ErrorKind::Internal,
     }
 }

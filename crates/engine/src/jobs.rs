@@ -19,6 +19,8 @@ use crate::{Caller, Error};
 
 /// How long a failed job rests before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// How often a member of a cluster looks at the state when nobody asks it to.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Compactions that were given up and are remembered.
 const ABANDONED_MAX: usize = 64;
 /// Actor of commands that the node itself proposes.
@@ -68,7 +70,7 @@ impl Jobs {
         self.rounds.subscribe()
     }
 
-    fn failed(&self, dataset: DatasetKey, file: FileId, error: &Error) {
+    pub(crate) fn failed(&self, dataset: DatasetKey, file: FileId, error: &Error) {
         let reason = error_chain(error);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let failure = failures.entry((dataset, file)).or_insert_with(|| Failure {
@@ -84,7 +86,7 @@ impl Jobs {
         }
     }
 
-    fn succeeded(&self, dataset: DatasetKey, file: FileId) {
+    pub(crate) fn succeeded(&self, dataset: DatasetKey, file: FileId) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&(dataset, file));
     }
 
@@ -134,6 +136,11 @@ pub(crate) async fn run(node: Node, mut shutdown: watch::Receiver<bool>) {
         let pause = async {
             match failed {
                 true => tokio::time::sleep(RETRY_AFTER).await,
+                // In a cluster the others are told again what was done, for their leader may be another now.
+                false if node.cluster().is_some() => {
+                    let looked = node.jobs().look.notified();
+                    drop(tokio::time::timeout(LOOK_AGAIN, looked).await);
+                }
                 false => node.jobs().look.notified().await,
             }
         };
@@ -164,7 +171,12 @@ async fn round(node: &Node) -> bool {
             }
         }
     }
-    let swept = sweep(node).await;
+    let swept = match complete(node).await {
+        // What is swept may be what a missing file is made of.
+        Ok(false) => return true,
+        Ok(true) => sweep(node).await,
+        Err(error) => Err(error),
+    };
     if let Err(error) = &swept {
         tracing::warn!(error = error_chain(error), "objects could not be deleted, will try again");
     }
@@ -186,13 +198,32 @@ fn seals_first(node: &Node, planned: Vec<(DatasetKey, FileId)>) -> Vec<(DatasetK
     seals.into_iter().chain(others).collect()
 }
 
+/// Puts the attested files that this node lacks into its buckets, where others may attest.
+async fn complete(node: &Node) -> Result<bool, Error> {
+    match node.cluster() {
+        Some(_) => node.complete().await,
+        None => Ok(true),
+    }
+}
+
+/// Makes a planned file. In a cluster every node does, and the leader says what it should have become.
 async fn make_file(node: &Node, dataset: DatasetKey, file: FileId) -> Result<(), Error> {
     let Some(plan) = catalog::file(node.view(), dataset, file, LogIndex::MAX)? else {
         // Its dataset was dropped since the list was made.
         node.jobs().succeeded(dataset, file);
         return Ok(());
     };
-    let outcome = write_file(node, dataset, &plan).await?;
+    let key = (dataset, file);
+    let outcome = match node.replica().made(key) {
+        Some(outcome) => outcome,
+        None => write_file(node, dataset, &plan).await?,
+    };
+    if node.cluster().is_some() {
+        node.replica().note_made(key, outcome.clone());
+        if !node.leads() {
+            return Ok(());
+        }
+    }
     let command = Command::Attest(Attest { dataset, file, outcome });
     node.propose(&Caller::named(ACTOR), command, &[]).await?;
     Ok(())
@@ -222,18 +253,42 @@ async fn write_file(
 
 async fn sweep(node: &Node) -> Result<(), Error> {
     let mut done: BTreeMap<DatasetKey, Vec<FileId>> = BTreeMap::new();
-    let mut failed = None;
-    for (dataset, file, record) in catalog::sweepable(node.view())? {
+    let (mut failed, mut left) = (None, None);
+    // Read before the state is: what is given up afterwards is not looked for.
+    let applied = node.applied();
+    let everywhere = node.swept_everywhere();
+    let sweepable = catalog::sweepable(node.view())?;
+    node.replica().keep_gone(&sweepable.iter().map(|(key, file, _)| (*key, *file)).collect());
+    for (dataset, file, record) in sweepable {
         if node.leases().oldest().is_some_and(|oldest| oldest < record.since) {
             // A reader may still need it; its lease ends, and the end of a lease wakes this task.
+            left = left.min(Some(record.since)).or(Some(record.since));
             continue;
         }
         let bucket = node.bucket(&record.bucket)?;
-        match alluvium_materialize::sweep(&bucket, dataset, file, &record).await {
-            Ok(()) => done.entry(dataset).or_default().push(file),
+        let swept = match node.replica().is_gone((dataset, file)) {
+            true => Ok(()),
+            false => alluvium_materialize::sweep(&bucket, dataset, file, &record).await,
+        };
+        match swept {
+            Ok(()) => {
+                node.replica().note_gone((dataset, file));
+                // The state forgets an object when no member has it any more.
+                if everywhere.is_some_and(|everywhere| record.since <= everywhere) {
+                    done.entry(dataset).or_default().push(file);
+                }
+            }
             // The others can go all the same.
-            Err(error) => failed = Some(error),
+            Err(error) => {
+                left = left.min(Some(record.since)).or(Some(record.since));
+                failed = Some(error);
+            }
         }
+    }
+    if node.cluster().is_some() && !node.leads() {
+        let swept = left.map_or(applied, |left| applied.min(LogIndex(left.0.saturating_sub(1))));
+        node.report_swept(swept).await;
+        return failed.map_or(Ok(()), |error| Err(error.into()));
     }
     for (dataset, files) in done {
         for files in files.chunks(limits::SWEPT_FILES_MAX) {

@@ -11,7 +11,7 @@
 //!
 //! # What it does not do
 //!
-//! It listens on no port (the server crate does), parses no files (the ingest crate does), and never
+//! It listens on no port for clients (the server crate does), parses no files (the ingest crate does), and never
 //! decides what is true: the log does.
 //!
 //! # Example
@@ -51,8 +51,9 @@
 //!
 //! # Reading order
 //!
-//! `api` (what callers give and get), `machine` (the seam below), `node` (the parts), `write`, `appender`, `work` (proposing), `read`,
-//! `log`, `verify` (answering), `offline` (a directory without a node), `jobs` (effects), `maintain` (the log's length), `scrub`, `pressure`, `leases`,
+//! `api` (what callers give and get), `machine` (the seam below), `opening` and `node` (the parts), `cluster` (being one of several),
+//! `write`, `appender`, `work` (proposing), `read`, `log`, `verify` (answering), `offline` (a directory without a node),
+//! `jobs` (effects), `replica` (the files of this node), `maintain` (the log's length), `scrub`, `pressure`, `leases`,
 //! `dir`, `tasks`.
 //!
 //! # Errors
@@ -63,6 +64,7 @@
 
 mod api;
 mod appender;
+mod cluster;
 mod dir;
 mod error;
 mod jobs;
@@ -73,19 +75,23 @@ mod machine;
 mod maintain;
 mod node;
 mod offline;
+mod opening;
 mod pressure;
 mod read;
+mod replica;
 mod scrub;
 mod tasks;
 mod verify;
 mod work;
 mod write;
 
+pub use alluvium_peer::Security;
 pub use api::{
     Caller, CompactReport, Config, DEFAULT_BUCKET, DatasetInfo, LogRecord, RegisterOptions,
     Registered, SealReport, SqlOptions, Status, TombstoneKeys, VerifyReport, Written,
 };
 pub use appender::Appender;
+pub use cluster::{Member, PeerConfig};
 pub use error::Error;
 pub use machine::{Machine, RealMachine};
 pub use node::Node;

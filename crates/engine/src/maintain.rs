@@ -63,9 +63,13 @@ async fn tend(node: &Node, progress: &mut Progress) -> Result<(), Error> {
         return Ok(());
     }
     let is_over = kept >= node.log_limit();
-    advance_clock(node).await?;
+    // What one node proposes, all do; each shortens its own log.
+    let proposes = node.cluster().is_none() || node.leads();
+    if proposes {
+        advance_clock(node).await?;
+    }
     // What is sealed already can leave the log even when nothing more can be sealed.
-    let sealed = seal_old(node, is_over).await;
+    let sealed = if proposes { seal_old(node, is_over).await } else { Ok(()) };
     shorten(node, is_over).await?;
     sealed
 }
@@ -128,6 +132,8 @@ async fn shorten(node: &Node, is_over: bool) -> Result<(), Error> {
     // Read before the state is: what is applied afterwards may be needed and is not looked for.
     let applied = node.applied();
     let needed = catalog::retained_from(node.view(), LogIndex::MAX)?;
+    let unmade = node.unmade_from()?;
+    let needed = needed.into_iter().chain(unmade).min();
     let upto = needed.map_or(applied, |first| applied.min(LogIndex(first.0.saturating_sub(1))));
     let bounds = node.raft().log_bounds()?;
     let (Some(first), Some(last)) = (bounds.first, bounds.last) else { return Ok(()) };

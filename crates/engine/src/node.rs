@@ -1,44 +1,39 @@
 //! A node: the parts, how they are put together, and how they end.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_materialize::LogSource;
-use alluvium_metastore::{OpenOptions, RocksStore};
-use alluvium_query::{BucketSource, QueryConfig, QueryEngine, Sources};
-use alluvium_raft::{Fault, RaftConfig, RaftNode, Timings};
-use alluvium_state_machine::{Effect, MetaStore, StoreError, View};
-use alluvium_stdx::{Clock, Prng, Spawner, durable};
-use alluvium_storage::{Bucket, BucketIdentity, Opening};
+use alluvium_metastore::RocksStore;
+use alluvium_query::QueryEngine;
+use alluvium_raft::RaftNode;
+use alluvium_state_machine::{Effect, MetaStore, View};
+use alluvium_stdx::{Clock, Prng, Spawner};
+use alluvium_storage::Bucket;
 use alluvium_types::LogIndex;
-use alluvium_wal::{Options, Reader, StreamId, Wal, WalHandle, WalService};
+use alluvium_wal::{Reader, WalService};
 use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
-use uuid::Uuid;
 
-use crate::dir::{DataDir, Identity};
+use crate::cluster::{self, Cluster, PeerHost, Port, Reports};
+use crate::dir::DataDir;
 use crate::jobs::{self, Jobs};
 use crate::leases::{Lease, Leases};
 use crate::log::NodeLog;
 use crate::maintain;
+use crate::opening::{
+    Buckets, OpenLog, PURGE_MARGIN, Start, is_metadata_damage, open_buckets, open_query,
+    open_store, raft_config,
+};
 use crate::pressure::Pressure;
+use crate::replica::Replica;
 use crate::scrub::{self, Scrub};
-use crate::tasks::{QueryThreads, Tasks, blocking};
-use crate::{Config, DEFAULT_BUCKET, Error};
+use crate::tasks::{Tasks, blocking};
+use crate::{Config, Error};
 
-/// Entries that a purge leaves behind the snapshot, because a purge that runs into a queued apply is a known
-/// hazard of the consensus library. Few: entries may be large, and what stays counts against the log's limit.
-const PURGE_MARGIN: u64 = 64;
 /// Effects that may wait for the job task; more are dropped, because the state lists every job anyway.
 const EFFECTS_MAX: usize = 1_024;
-
-/// Bytes of resolved tombstones that queries share: half of them hold an index of about a million keys.
-const TOMBSTONE_CACHE_BYTES: usize = 256 * 1024 * 1024;
-
-/// Bytes of unsealed rows that queries share decoded.
-const DELTA_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// A replicated lakehouse node in this process. Clones are handles to the same node.
 #[derive(Debug, Clone)]
@@ -70,8 +65,11 @@ struct Parts {
     query: QueryEngine,
     buckets: Buckets,
     jobs: Arc<Jobs>,
+    /// None when the node is alone.
+    cluster: Option<Cluster>,
+    replica: Replica,
     leases: Leases,
-    pressure: Pressure,
+    pressure: Arc<Pressure>,
     scrub: Scrub,
     log_reader: Reader,
     tasks: Tasks,
@@ -83,27 +81,18 @@ struct Parts {
     dir: DataDir,
 }
 
-/// The log's handle for everyone and the owner of its threads.
-struct OpenLog {
-    handle: WalHandle,
-    service: WalService,
-}
-
-/// The buckets of this node by name.
-#[derive(Debug, Clone)]
-pub(crate) struct Buckets {
-    by_name: Arc<BTreeMap<String, Bucket>>,
-}
-
 impl Node {
     /// Opens the node that lives in the configured directory, making the directory when it is new.
     ///
-    /// When it returns, everything that was ever acknowledged is applied and readable.
+    /// A node that is alone has applied everything that was ever acknowledged when this returns. A member of a cluster
+    /// need not have a leader yet: what needs one waits for it, and reads that do not are answered from what it has.
     ///
     /// # Errors
-    /// A directory that is locked, foreign, newer or damaged; each is named.
+    /// A directory that is locked, foreign, newer or damaged; each is named. A cluster that does not let the node in.
     pub async fn open(config: Config) -> Result<Self, Error> {
-        let dir = DataDir::open(&config.data_dir, config.node_id, config.machine.as_ref())?;
+        let port = config.peer.as_ref().map(Port::bind).transpose()?;
+        let (expected, new) = cluster::identify(&config, port.as_ref()).await?;
+        let dir = DataDir::open(&config.data_dir, expected, new, config.machine.as_ref())?;
         let log = OpenLog::open(&config, &dir)?;
         let store = Arc::new(open_store(&dir)?);
         if log.is_empty()? {
@@ -114,13 +103,26 @@ impl Node {
         let fresh = log.is_empty()? && store.raft().applied.is_none();
         let buckets = open_buckets(&config, &dir, fresh).await?;
         let (effects, effects_receiver) = mpsc::channel(EFFECTS_MAX);
-        let metadata: Arc<dyn MetaStore> = Arc::clone(&store) as _;
-        let raft_config = raft_config(&dir);
-        let raft = RaftNode::start(raft_config, log.handle.clone(), metadata, effects).await?;
-        raft.initialize_single().await?;
-        raft.wait_ready().await?;
+        let (jobs, pressure) = (Arc::new(Jobs::new()), Arc::new(Pressure::new(&config)));
+        let (tasks, (shutdown, _)) = (Tasks::new(), watch::channel(false));
+        let start = Start {
+            config: raft_config(&dir, port.as_ref()),
+            log: log.handle.clone(),
+            store: Arc::clone(&store) as _,
+            effects,
+        };
+        let (raft, cluster) = match port {
+            None => (start.alone().await?, None),
+            Some(port) => {
+                let (jobs, reports) = (Arc::clone(&jobs), Arc::new(Reports::default()));
+                let (pressure, buckets) = (Arc::clone(&pressure), buckets.clone());
+                let host = PeerHost { pressure, buckets, reports, jobs };
+                let (raft, cluster) =
+                    start.member(port, dir.identity(), host, &tasks, &shutdown).await?;
+                (raft, Some(cluster))
+            }
+        };
         let query = open_query(&config, &dir, &store, &raft, &buckets)?;
-        let (shutdown, _) = watch::channel(false);
         let (prng, clock) = (config.machine.prng(), config.machine.clock());
         let parts = Parts {
             config,
@@ -128,12 +130,14 @@ impl Node {
             store,
             query,
             buckets,
-            jobs: Arc::new(Jobs::new()),
+            jobs,
+            cluster,
+            replica: Replica::default(),
             leases: Leases::default(),
-            pressure: Pressure::new(),
+            pressure,
             scrub: Scrub::default(),
             log_reader: log.handle.reader().clone(),
-            tasks: Tasks::new(),
+            tasks,
             upload_ids: Mutex::new(prng),
             clock,
             shutdown: shutdown.clone(),
@@ -165,8 +169,26 @@ impl Node {
         spawner
             .background("scrub", scrub::run(self.clone(), self.parts.shutdown.subscribe()).boxed());
         spawner.task("watch", self.clone().watch().boxed());
+        if let Some(peer) = self.config().peer.as_ref() {
+            spawner.task("ready", self.clone().become_ready().boxed());
+            spawner.task("place", self.clone().take_place(peer.learner).boxed());
+        }
         let maintenance = maintain::run(self.clone(), self.parts.shutdown.subscribe());
         spawner.task("maintenance", maintenance.boxed());
+    }
+
+    /// Waits until a leader is known and what was acknowledged before this start is applied.
+    async fn become_ready(self) {
+        let mut shutdown = self.parts.shutdown.subscribe();
+        tokio::select! {
+            ready = self.parts.raft.wait_ready() => match ready {
+                Ok(()) => tracing::info!(applied = %self.applied(), "the node is ready"),
+                Err(error) => {
+                    tracing::debug!(error = jobs::error_chain(&error), "the node is not ready");
+                }
+            },
+            _ = shutdown.wait_for(|shutdown| *shutdown) => {}
+        }
     }
 
     /// Waits for a fault that ends the node, and leaves word when the metadata is at fault.
@@ -188,6 +210,7 @@ impl Node {
     /// # Errors
     /// When the last flush fails; the log still has everything.
     pub async fn shutdown(self) -> Result<(), Error> {
+        self.hand_over().await;
         self.parts.shutdown.send_replace(true);
         self.parts.tasks.join().await;
         let stopped = self.parts.raft.shutdown().await;
@@ -245,6 +268,26 @@ impl Node {
 
     pub(crate) fn jobs(&self) -> &Arc<Jobs> {
         &self.parts.jobs
+    }
+
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.parts.cluster.as_ref()
+    }
+
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.parts.replica
+    }
+
+    /// Returns this node's id.
+    #[must_use]
+    pub fn node_id(&self) -> u64 {
+        self.parts.dir.identity().node_id
+    }
+
+    /// Returns where peers reach this node; nothing when it is alone.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<&str> {
+        self.parts.cluster.as_ref().map(|_| self.parts.raft.address())
     }
 
     pub(crate) fn leases(&self) -> &Leases {
@@ -342,142 +385,4 @@ impl Node {
     pub(crate) fn bucket(&self, name: &str) -> Result<Bucket, Error> {
         self.parts.buckets.get(name)
     }
-}
-
-impl Buckets {
-    pub(crate) fn get(&self, name: &str) -> Result<Bucket, Error> {
-        let found = self.by_name.get(name).cloned();
-        found.ok_or_else(|| Error::BucketNotFound { name: name.to_owned() })
-    }
-}
-
-impl OpenLog {
-    fn open(config: &Config, dir: &DataDir) -> Result<Self, Error> {
-        let storage = config.machine.log_storage(&dir.wal());
-        let storage = storage.map_err(|source| unusable(&dir.wal(), source))?;
-        let options = log_options(dir.identity(), config.segment_bytes);
-        let (wal, recovery) = Wal::open(storage, options)?;
-        for notice in recovery.notices {
-            tracing::warn!(%notice, "found while opening the log");
-        }
-        let (handle, service) = WalService::start(wal)?;
-        Ok(Self { handle, service })
-    }
-
-    fn is_empty(&self) -> Result<bool, Error> {
-        Ok(self.handle.state(StreamId(0))?.end().is_none())
-    }
-}
-
-/// Returns how the log of a directory is opened.
-pub(crate) fn log_options(identity: Identity, segment_bytes: u64) -> Options {
-    let owner = alluvium_wal::Owner { cluster: identity.cluster_id, node: identity.node_id };
-    let mut options = Options::new(owner);
-    options.segment_bytes = segment_bytes;
-    options
-}
-
-/// Opens the metadata. A damaged store is set aside and built anew: it is a cache of snapshot and log, and
-/// where these two do not reach back far enough, consensus refuses to start.
-fn open_store(dir: &DataDir) -> Result<RocksStore, Error> {
-    let path = dir.metadata();
-    let damage = match RocksStore::open(&path, OpenOptions::standard()) {
-        Ok(_) if dir.is_suspect() => None,
-        Err(StoreError::Corrupt { path, source }) => Some(StoreError::Corrupt { path, source }),
-        opened => return Ok(opened?),
-    };
-    let cause =
-        damage.as_ref().map_or("found while it was in use".to_owned(), |e| jobs::error_chain(e));
-    let Some(aside) = dir.damaged_metadata() else {
-        tracing::error!(cause, "the metadata store is damaged again, and was rebuilt often enough");
-        return match damage {
-            Some(damage) => Err(damage.into()),
-            None => Ok(RocksStore::open(&path, OpenOptions::standard())?),
-        };
-    };
-    tracing::warn!(
-        cause,
-        kept_at = %aside.display(),
-        "the metadata store is damaged, it is rebuilt from snapshot and log"
-    );
-    durable::rename(&path, &aside).map_err(|source| unusable(&path, source))?;
-    dir.trust_metadata()?;
-    Ok(RocksStore::open(&path, OpenOptions::standard())?)
-}
-
-/// Says whether a node ended because its metadata cannot be believed.
-fn is_metadata_damage(fault: &Fault) -> bool {
-    matches!(
-        fault,
-        Fault::Apply { .. } | Fault::Store(StoreError::Corrupt { .. } | StoreError::View { .. })
-    )
-}
-
-fn raft_config(dir: &DataDir) -> RaftConfig {
-    RaftConfig {
-        cluster_id: dir.identity().cluster_id,
-        node_id: dir.identity().node_id,
-        address: String::new(),
-        snapshots_dir: dir.snapshots(),
-        timings: Timings::LOCAL,
-        purge_margin: PURGE_MARGIN,
-    }
-}
-
-/// Returns what the marker of the node's bucket says.
-pub(crate) fn bucket_identity(dir: &DataDir) -> BucketIdentity {
-    let cluster = Uuid::from_u128(dir.identity().cluster_id);
-    BucketIdentity { cluster, bucket: Uuid::new_v5(&cluster, DEFAULT_BUCKET.as_bytes()) }
-}
-
-async fn open_buckets(config: &Config, dir: &DataDir, fresh: bool) -> Result<Buckets, Error> {
-    let root = dir.local_bucket();
-    let opening = if fresh { Opening::Claim } else { Opening::Existing };
-    if fresh {
-        durable::create_dir_all(&root).map_err(|source| unusable(&root, source))?;
-    }
-    let bucket = config.machine.bucket(DEFAULT_BUCKET, &root)?;
-    bucket.check_identity(&bucket_identity(dir), opening).await?;
-    let by_name = BTreeMap::from([(DEFAULT_BUCKET.to_owned(), bucket)]);
-    Ok(Buckets { by_name: Arc::new(by_name) })
-}
-
-impl BucketSource for Buckets {
-    fn bucket(&self, name: &str) -> Option<Arc<Bucket>> {
-        self.by_name.get(name).cloned().map(Arc::new)
-    }
-}
-
-fn open_query(
-    config: &Config,
-    dir: &DataDir,
-    store: &Arc<RocksStore>,
-    raft: &RaftNode,
-    buckets: &Buckets,
-) -> Result<QueryEngine, Error> {
-    durable::create_dir_all(&dir.spill()).map_err(|source| unusable(&dir.spill(), source))?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let query_config = QueryConfig {
-        memory_bytes: config.query_memory_bytes,
-        spill_dir: dir.spill(),
-        target_partitions: threads,
-        default_timeout_ms: u64::try_from(config.statement_timeout.as_millis()).unwrap_or(u64::MAX),
-        tombstone_cache_bytes: TOMBSTONE_CACHE_BYTES,
-        delta_cache_bytes: DELTA_CACHE_BYTES,
-    };
-    let log = Arc::new(NodeLog::new(raft.clone()));
-    let sources = Sources {
-        view: Arc::clone(store) as _,
-        log: Arc::clone(&log) as _,
-        buckets: Arc::new(buckets.clone()),
-        system: log,
-        clock: config.machine.clock(),
-    };
-    let query_threads =
-        QueryThreads::start(threads).map_err(|source| unusable(&dir.spill(), source))?;
-    Ok(QueryEngine::new(query_config, sources, Arc::new(query_threads))?)
-}
-
-fn unusable(path: &Path, source: std::io::Error) -> Error {
-    Error::DirectoryUnusable { path: path.to_owned(), source }
 }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::dir::DataDir;
 use crate::jobs::error_chain;
-use crate::node::{bucket_identity, log_options};
+use crate::opening::{bucket_identity, log_options};
 use crate::tasks::blocking;
 use crate::{Config, DEFAULT_BUCKET, Error, VerifyReport};
 

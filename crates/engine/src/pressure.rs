@@ -2,14 +2,15 @@
 //!
 //! Nothing here is durable and nothing here decides what is true: a refused write never entered the log.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alluvium_types::CommandKind;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::Error;
 use crate::node::Node;
+use crate::{Config, Error};
 
 /// Bytes of entries that may wait for their fsync at once.
 const IN_FLIGHT_BYTES_MAX: u32 = 64 * 1024 * 1024;
@@ -26,6 +27,10 @@ pub(crate) struct Pressure {
     proposed_bytes: AtomicU64,
     /// The last measurement failed: how much room there is, is not known.
     unmeasured: AtomicBool,
+    /// Where the disk is measured.
+    path: PathBuf,
+    /// Bytes that must be free for rows to be accepted.
+    needed: u64,
 }
 
 /// Says whether a command can make room, or ends something that was begun. Its entry is small and fits into the
@@ -49,8 +54,12 @@ fn makes_room(command: CommandKind) -> bool {
 }
 
 impl Pressure {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
+        // A log that cannot have its next segment ends the node, so two of them are never given away.
+        let needed = config.segment_bytes.saturating_mul(2).saturating_add(DISK_RESERVE_BYTES);
         Self {
+            path: config.data_dir.clone(),
+            needed,
             room: Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX as usize)),
             log_bytes: AtomicU64::new(0),
             disk_free: AtomicU64::new(u64::MAX),
@@ -69,6 +78,19 @@ impl Pressure {
     /// Records that the maintenance loop could not measure.
     pub(crate) fn not_measured(&self) {
         self.unmeasured.store(true, Ordering::Relaxed);
+    }
+
+    /// Refuses a command that the disk has no room for.
+    pub(crate) fn check(&self, command: CommandKind) -> Result<(), Error> {
+        let path = || self.path.clone();
+        if self.unmeasured.load(Ordering::Relaxed) {
+            return Err(Error::Unmeasured { path: path() });
+        }
+        let (available, needed) = (self.disk_free.load(Ordering::Relaxed), self.needed);
+        match available < needed && !makes_room(command) {
+            true => Err(Error::DiskFull { path: path(), available, needed }),
+            false => Ok(()),
+        }
     }
 
     /// Returns the bytes of entries proposed since the node was opened.
@@ -95,19 +117,7 @@ impl Node {
     /// What makes room is taken longer than what takes it: a disk that is full must be freed through the log.
     pub(crate) fn check_writable(&self, command: CommandKind) -> Result<(), Error> {
         self.check_tasks()?;
-        let pressure = self.pressure();
-        let path = || self.config().data_dir.clone();
-        if pressure.unmeasured.load(Ordering::Relaxed) {
-            return Err(Error::Unmeasured { path: path() });
-        }
-        let available = self.disk_free();
-        // A log that cannot have its next segment ends the node, so two of them are never given away.
-        let needed =
-            self.config().segment_bytes.saturating_mul(2).saturating_add(DISK_RESERVE_BYTES);
-        if available < needed && !makes_room(command) {
-            return Err(Error::DiskFull { path: path(), available, needed });
-        }
-        Ok(())
+        self.pressure().check(command)
     }
 
     /// Returns the bytes that were free at the last measurement.

@@ -136,6 +136,7 @@ impl Node {
         let newest = self.read_index(&options).await?;
         let at = self.readable(options.as_of, newest)?;
         let lease = self.lease(at);
+        self.await_files_for(at, &options).await?;
         let request = QueryRequest {
             at,
             timeout: options.timeout,
@@ -150,6 +151,12 @@ impl Node {
         Ok(stream)
     }
 
+    async fn await_files_for(&self, at: LogIndex, options: &SqlOptions) -> Result<(), Error> {
+        let limit = options.timeout.unwrap_or_else(|| self.statement_timeout());
+        let waited = tokio::time::timeout(limit, self.await_files(at)).await;
+        waited.map_err(|_elapsed| Error::NotReached { index: at, applied: self.applied() })?
+    }
+
     async fn read_index(&self, options: &SqlOptions) -> Result<LogIndex, Error> {
         if let Some(index) = options.at_least {
             let limit = options.timeout.unwrap_or_else(|| self.statement_timeout());
@@ -158,7 +165,7 @@ impl Node {
         }
         match options.local {
             true => Ok(self.applied()),
-            false => Ok(self.raft().read_index().await?),
+            false => Ok(self.linearizable().await?),
         }
     }
 
@@ -185,7 +192,7 @@ impl Node {
     /// # Errors
     /// When the index cannot be read.
     pub async fn datasets(&self, as_of: Option<LogIndex>) -> Result<Vec<DatasetInfo>, Error> {
-        let newest = self.raft().read_index().await?;
+        let newest = self.linearizable().await?;
         let at = self.readable(as_of, newest)?;
         let mut found = Vec::new();
         for record in catalog::list(self.view(), at)? {
@@ -204,7 +211,7 @@ impl Node {
     /// When it does not exist at that index, or the index cannot be read.
     pub async fn dataset(&self, name: &str, as_of: Option<LogIndex>) -> Result<DatasetInfo, Error> {
         let parsed: DatasetName = name.parse()?;
-        let newest = self.raft().read_index().await?;
+        let newest = self.linearizable().await?;
         let at = self.readable(as_of, newest)?;
         match catalog::find(self.view(), &parsed, at)? {
             Some(record) => self.describe(&record, at),
@@ -262,8 +269,9 @@ impl Node {
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cluster_id: format!("{:032x}", self.cluster_id()),
-            node_id: self.config().node_id,
+            node_id: self.node_id(),
             leader: raft.leader,
+            members: self.members(),
             term: raft.term.0,
             log: (bounds.first.unwrap_or(none), bounds.last.unwrap_or(none)),
             log_bytes: self.pressure().log_bytes(),

@@ -67,8 +67,9 @@ impl Node {
         if target.schema.key_columns.is_empty() {
             return Err(Error::Rejected(Rejection::Keyless));
         }
-        let at = self.raft().read_index().await?;
+        let at = self.linearizable().await?;
         let _lease = self.lease(at);
+        self.await_files(at).await?;
         let resolved = self.query().resolve_predicate(&target.record, at, predicate).await?;
         Ok(Written { index: at, count: resolved.rows })
     }
@@ -88,8 +89,9 @@ impl Node {
                 return answered(caller, first, asked);
             }
             let changed_at = catalog::counters(self.view(), target.record.dataset)?.changed_at;
-            let at = self.raft().read_index().await?;
+            let at = self.linearizable().await?;
             let _lease = self.lease(at);
+            self.await_files(at).await?;
             let resolved = self.query().resolve_predicate(&target.record, at, predicate).await?;
             let blocks = keys::blocks_of(resolved.keys)?;
             let mut conditional = caller.clone();
@@ -205,7 +207,7 @@ impl Node {
         self.seal(&Caller { session: None, expected_index, ..caller.clone() }, name).await?;
         let dataset = self.target(name).await?.record.dataset;
         self.wait_planned(dataset).await?;
-        let at = self.raft().read_index().await?;
+        let at = self.linearizable().await?;
         let groups = self.compaction_groups(dataset, at)?;
         let mut report = CompactReport {
             index: at,
@@ -233,7 +235,7 @@ impl Node {
         inputs: &[FileRecord],
         report: &mut CompactReport,
     ) -> Result<(), Error> {
-        let cutoff = self.raft().read_index().await?;
+        let cutoff = self.linearizable().await?;
         let files = inputs.iter().map(|input| input.file).collect();
         let command = Command::Compact(Compact { dataset, inputs: files, cutoff });
         let response = self.propose(caller, command, &[]).await?;
@@ -360,6 +362,7 @@ impl Node {
             let oldest = self.leases().oldest().unwrap_or(LogIndex::MAX);
             let waiting = catalog::sweepable(self.view())?
                 .into_iter()
+                .filter(|(key, file, _)| !self.replica().is_gone((*key, *file)))
                 .any(|(key, _, record)| key == dataset && record.since <= oldest);
             if !waiting {
                 return Ok(());
@@ -406,7 +409,9 @@ fn has_foldable(file: &FileRecord, newest_tombstone: Option<LogIndex>) -> bool {
     newest_tombstone.is_some_and(|newest| newest > file.folded_to)
 }
 
-async fn wait_round(rounds: &mut tokio::sync::watch::Receiver<u64>) -> Result<(), Error> {
+pub(crate) async fn wait_round(
+    rounds: &mut tokio::sync::watch::Receiver<u64>,
+) -> Result<(), Error> {
     // A bound, so that a lost wake-up costs time and never a hang.
     match tokio::time::timeout(Duration::from_millis(500), rounds.changed()).await {
         Ok(Err(_closed)) => Err(Error::TaskFailed { task: "jobs" }),

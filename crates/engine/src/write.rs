@@ -221,7 +221,7 @@ impl Node {
     /// Returns what is remembered of a session's number at a linearizable index.
     pub(crate) async fn recorded(&self, caller: &Caller) -> Result<Option<ResultRecord>, Error> {
         let Some((session, sequence)) = caller.session else { return Ok(None) };
-        self.raft().read_index().await?;
+        self.linearizable().await?;
         let key = Key::session_result(session, sequence);
         Ok(record_at(self.view(), Table::SessionResult, &key, LogIndex::MAX)?)
     }
@@ -243,7 +243,7 @@ impl Node {
         };
         let entry = Entry::command(&envelope, body)?;
         let _room = self.reserve(entry.as_bytes().len()).await;
-        let response = self.raft().propose(entry).await?;
+        let response = self.commit(entry).await?;
         if let Outcome::Rejected(rejection) = response.outcome {
             return Err(Error::Rejected(rejection));
         }
@@ -253,7 +253,7 @@ impl Node {
     /// Finds a live dataset and its current schema at a linearizable index.
     pub(crate) async fn target(&self, name: &str) -> Result<Target, Error> {
         let name: DatasetName = name.parse()?;
-        let at = self.raft().read_index().await?;
+        let at = self.linearizable().await?;
         let view = self.view();
         let Some(record) = catalog::find(view, &name, at)? else {
             return Err(self.not_found(name.as_str(), at)?);

@@ -5,12 +5,55 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_proto::peer::v1 as wire;
-use alluvium_raft::{Error, LeaderHint};
+use alluvium_raft::{Error, LeaderHint, MembershipFault};
 use alluvium_types::{Entry, LogIndex, Response, codec};
+use bytes::{Bytes, BytesMut};
 use tonic::{Code, Status};
 
 use crate::limits;
 use crate::network::{Peers, Wire};
+
+/// A change of the membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Gives learners a vote.
+    Promote(Vec<u64>),
+    /// Removes nodes.
+    Remove(Vec<u64>),
+    /// Hands the leadership to a voter.
+    TransferTo(u64),
+    /// Adds a node that listens.
+    AddLearner {
+        /// Its id; nothing for the next free one.
+        node: Option<u64>,
+        /// Its peer address.
+        address: String,
+    },
+    /// Says where a member is reached from now on.
+    SetAddress {
+        /// Its id.
+        node: u64,
+        /// Its new peer address.
+        address: String,
+    },
+}
+
+impl Change {
+    fn into_wire(self) -> wire::change_request::Change {
+        use wire::change_request::Change as Wire;
+        match self {
+            Self::Promote(ids) => Wire::Promote(wire::Nodes { ids }),
+            Self::Remove(ids) => Wire::Remove(wire::Nodes { ids }),
+            Self::TransferTo(node) => Wire::TransferTo(node),
+            Self::AddLearner { node, address } => {
+                Wire::AddLearner(wire::Newcomer { node: node.unwrap_or(0), address })
+            }
+            Self::SetAddress { node, address } => {
+                Wire::SetAddress(wire::Newcomer { node, address })
+            }
+        }
+    }
+}
 
 /// Forwards calls to the leader. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -68,6 +111,72 @@ impl PeerCalls {
         }
     }
 
+    /// Changes the membership at the leader; returns the node that was added, if one was.
+    ///
+    /// # Errors
+    /// As the calls of [`alluvium_raft::RaftNode`]; [`Error::Ambiguous`] when the answer is lost.
+    pub async fn change(&self, leader: &LeaderHint, change: Change) -> Result<u64, Error> {
+        use wire::change_reply::Outcome;
+        let mut wire = self.wire(leader)?;
+        let request = wire::ChangeRequest { change: Some(change.into_wire()) };
+        let answered = tokio::time::timeout(limits::FORWARD_MAX, wire.change(request)).await;
+        let answered = answered.map_err(|_elapsed| Error::Ambiguous)?;
+        let reply = answered.map_err(|status| match was_never_sent(&status) {
+            true => Error::Unavailable,
+            false => Error::Ambiguous,
+        })?;
+        match reply.into_inner().outcome {
+            Some(Outcome::Node(node)) => Ok(node),
+            Some(Outcome::Refusal(refusal)) => Err(error_of(refusal)),
+            None => Err(Error::Ambiguous),
+        }
+    }
+
+    /// Tells the leader what this node has deleted.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it does not hear; tell it again.
+    pub async fn report(&self, leader: &LeaderHint, swept: LogIndex) -> Result<(), Error> {
+        let mut wire = self.wire(leader)?;
+        let told = wire.report(wire::ReportRequest { swept: swept.0 });
+        let told = tokio::time::timeout(limits::FORWARD_MAX, told).await;
+        let told = told.map_err(|_elapsed| Error::Unavailable)?;
+        told.map(drop).map_err(|_status| Error::Unavailable)
+    }
+
+    /// Reads a data file of a member; nothing when that one does not have it. The caller checks its hash.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it does not answer, or sends more than a file can have.
+    pub async fn read_file(
+        &self,
+        member: &LeaderHint,
+        bucket: &str,
+        key: &str,
+    ) -> Result<Option<Bytes>, Error> {
+        let wire = self.peers.connect(member.node, &member.address);
+        let mut wire = wire.map_err(|_reason| Error::Unavailable)?;
+        let request = wire::ReadFileRequest { key: key.to_owned(), bucket: bucket.to_owned() };
+        let opened = tokio::time::timeout(limits::FORWARD_MAX, wire.read_file(request)).await;
+        let mut parts = match opened.map_err(|_elapsed| Error::Unavailable)? {
+            Ok(parts) => parts.into_inner(),
+            Err(status) if status.code() == Code::NotFound => return Ok(None),
+            Err(_status) => return Err(Error::Unavailable),
+        };
+        let mut bytes = BytesMut::new();
+        loop {
+            let part = tokio::time::timeout(limits::PART_MAX, parts.message()).await;
+            let part = part.map_err(|_elapsed| Error::Unavailable)?;
+            match part.map_err(|_status| Error::Unavailable)? {
+                Some(part) => bytes.extend_from_slice(&part.content),
+                None => return Ok(Some(bytes.freeze())),
+            }
+            if limits::FILE_BYTES_MAX < bytes.len() as u64 {
+                return Err(Error::Unavailable);
+            }
+        }
+    }
+
     fn wire(&self, leader: &LeaderHint) -> Result<Wire, Error> {
         let mut known = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((hint, wire)) = known.as_ref()
@@ -100,7 +209,7 @@ fn was_never_sent(status: &Status) -> bool {
     }
 }
 
-fn error_of(refusal: wire::Refusal) -> Error {
+pub(crate) fn error_of(refusal: wire::Refusal) -> Error {
     use wire::refusal::Reason;
     match refusal.reason() {
         Reason::NotLeader => {
@@ -108,6 +217,10 @@ fn error_of(refusal: wire::Refusal) -> Error {
             Error::NotLeader { hint }
         }
         Reason::NotACommand => Error::NotACommand,
+        Reason::Membership => {
+            let reason = refusal.detail.into_boxed_str();
+            Error::Membership { fault: MembershipFault::Refused { reason } }
+        }
         Reason::Unavailable | Reason::Stopped => Error::Unavailable,
         Reason::Ambiguous | Reason::Unspecified => Error::Ambiguous,
     }

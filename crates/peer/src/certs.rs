@@ -15,7 +15,7 @@ use rcgen::{
 
 use crate::Error;
 use crate::identity::Identity;
-use crate::security::certified_name;
+use crate::security::{certified_name, member_name};
 
 const AUTHORITY_CERTIFICATE: &str = "ca.crt";
 const AUTHORITY_KEY: &str = "ca.key";
@@ -67,7 +67,8 @@ impl Authority {
     /// # Errors
     /// [`Error::Unwritable`], also when the node has files there already; [`Error::Issue`].
     pub fn issue(&self, identity: Identity) -> Result<Issued, Error> {
-        let mut params = CertificateParams::new(vec![certified_name(identity)]).map_err(issue)?;
+        let names = vec![certified_name(identity), member_name(identity.cluster)];
+        let mut params = CertificateParams::new(names).map_err(issue)?;
         params.distinguished_name = name(&format!("alluvium node {}", identity.node));
         params.is_ca = IsCa::NoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -148,7 +149,10 @@ mod tests {
         assert!(matches!(&twice, Error::Unwritable { path, .. } if *path == issued.key), "{twice}");
         again.issue(Identity { node: 2, ..ONE }).expect("another node");
         let read = Security::read(&issued.authority, &issued.certificate, &issued.key);
-        assert_eq!(format!("{:?}", read.expect("reads")), "Mutual", "no key is printed");
+        let read = read.expect("reads");
+        assert_eq!(format!("{read:?}"), "Mutual", "no key is printed");
+        assert_eq!(read.identity().expect("its certificate says"), Some(ONE));
+        assert_eq!(Security::Open.identity().expect("nothing"), None);
     }
 
     #[test]

@@ -55,6 +55,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The node was not let in.
+    #[error("cannot join the cluster at {member}: {reason}")]
+    Join {
+        /// The member that was asked last.
+        member: String,
+        /// Why.
+        reason: String,
+    },
     /// The transport failed.
     #[error("the network between nodes failed")]
     Transport {

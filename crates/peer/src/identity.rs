@@ -126,7 +126,7 @@ impl Interceptor for Gate {
     }
 }
 
-fn is_certified_as(request: &Request<()>, claimed: Identity) -> bool {
+pub(crate) fn is_certified_as<T>(request: &Request<T>, claimed: Identity) -> bool {
     let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
     let certificates = connection.and_then(TlsConnectInfo::peer_certs);
     let own = certificates.as_ref().and_then(|certificates| certificates.first());

@@ -5,8 +5,9 @@
 //!
 //! Does not: decide anything of consensus, keep state of its own, or speak to clients.
 //!
-//! Reading order: `identity` (who calls whom), `security` (what proves it), `convert` (messages), `network` (asking),
-//! `service` and `receive` (answering), `server` (the port), `certs` (a development authority).
+//! Reading order: `identity` (who calls whom), `security` (what proves it), `convert` (messages), `network`, `send` and
+//! `call` (asking), `host` (what the node above answers), `service`, `receive` and `door` (answering), `server` (the
+//! port), `certs` (a development authority).
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -14,7 +15,9 @@
 mod call;
 mod certs;
 mod convert;
+mod door;
 mod error;
+mod host;
 mod identity;
 pub mod limits;
 mod network;
@@ -24,9 +27,11 @@ mod send;
 mod server;
 mod service;
 
-pub use call::PeerCalls;
+pub use call::{Change, PeerCalls};
 pub use certs::{Authority, Issued};
+pub use door::join;
 pub use error::Error;
+pub use host::{Host, NoHost};
 pub use identity::{Identity, PROTOCOL};
 pub use network::Peers;
 pub use security::Security;

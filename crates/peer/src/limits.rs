@@ -8,6 +8,8 @@ use alluvium_types::limits::ENTRY_BYTES_MAX;
 pub const MESSAGE_BYTES_MAX: usize = 2 * ENTRY_BYTES_MAX as usize;
 /// Bytes of one part of a snapshot.
 pub const PART_BYTES: usize = 1024 * 1024;
+/// Bytes of a data file that is read from a peer.
+pub const FILE_BYTES_MAX: u64 = alluvium_types::limits::FILE_BYTES_MAX;
 /// Bytes of a snapshot that its receiver takes.
 pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 40;
 
@@ -19,6 +21,10 @@ pub const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 pub const REPLY_MAX: Duration = Duration::from_secs(10);
 /// Until a forwarded call is answered.
 pub const FORWARD_MAX: Duration = Duration::from_secs(30);
+/// Between two tries of a newcomer.
+pub const JOIN_AGAIN: Duration = Duration::from_millis(200);
+/// Until a voter has taken the leadership over.
+pub const TRANSFER_MAX: Duration = Duration::from_secs(10);
 /// Until the next part of a snapshot arrives.
 pub const PART_MAX: Duration = Duration::from_secs(30);
 /// Until a snapshot that was sent whole is installed.

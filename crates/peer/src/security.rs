@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::Path;
 
+use rustls_pki_types::pem::PemObject as _;
 use tonic::transport::{Certificate, CertificateDer, ClientTlsConfig, ServerTlsConfig};
 
 use crate::Error;
@@ -43,6 +44,21 @@ pub(crate) fn certified_name(identity: Identity) -> String {
     format!("node-{}.{:032x}.alluvium", identity.node, identity.cluster)
 }
 
+/// Returns the name that every node's certificate of a cluster is valid for beside its own: a newcomer does not know
+/// which member it asks.
+#[must_use]
+pub(crate) fn member_name(cluster: u128) -> String {
+    format!("member.{cluster:032x}.alluvium")
+}
+
+/// Returns the node that a name stands for.
+fn identity_of_name(name: &str) -> Option<Identity> {
+    let (node, rest) = name.strip_prefix("node-")?.split_once('.')?;
+    let cluster = u128::from_str_radix(rest.strip_suffix(".alluvium")?, 16).ok()?;
+    let identity = Identity { cluster, node: node.parse().ok()? };
+    (certified_name(identity) == name).then_some(identity)
+}
+
 /// Says whether a certificate speaks for a node. That it comes from the authority was checked before.
 pub(crate) fn speaks_for(certificate: &CertificateDer<'_>, claimed: Identity) -> bool {
     let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return false };
@@ -72,6 +88,24 @@ impl Security {
         })
     }
 
+    /// Returns who this node is by its certificate; nothing when it needs none.
+    ///
+    /// # Errors
+    /// [`Error::Certificate`] when it is the certificate of no node.
+    pub fn identity(&self) -> Result<Option<Identity>, Error> {
+        let Self::Mutual { certificate, .. } = self else { return Ok(None) };
+        let unusable = |reason: &str| Error::Certificate {
+            path: "the node's certificate".into(),
+            reason: reason.to_owned(),
+        };
+        let der = CertificateDer::from_pem_slice(certificate);
+        let der = der.map_err(|_malformed| unusable("it is not in PEM"))?;
+        let parsed = webpki::EndEntityCert::try_from(&der);
+        let parsed = parsed.map_err(|_malformed| unusable("it cannot be parsed"))?;
+        let found = parsed.valid_dns_names().find_map(identity_of_name);
+        found.map(Some).ok_or_else(|| unusable("it names no node of a cluster"))
+    }
+
     pub(crate) fn is_mutual(&self) -> bool {
         matches!(self, Self::Mutual { .. })
     }
@@ -85,12 +119,22 @@ impl Security {
         Some(config.timeout(HANDSHAKE_MAX))
     }
 
+    /// Returns how a newcomer shows itself and checks that it reached a member of its cluster.
+    pub(crate) fn of_newcomer(&self) -> Result<Option<ClientTlsConfig>, Error> {
+        let own = self.identity()?;
+        Ok(own.and_then(|own| self.of_client_named(member_name(own.cluster))))
+    }
+
     /// Returns how a client shows itself and checks that it reached the node it wanted.
     pub(crate) fn of_client(&self, target: Identity) -> Option<ClientTlsConfig> {
+        self.of_client_named(certified_name(target))
+    }
+
+    fn of_client_named(&self, name: String) -> Option<ClientTlsConfig> {
         let Self::Mutual { authority, certificate, key } = self else { return None };
         let own = tonic::transport::Identity::from_pem(certificate, key);
         let authority = Certificate::from_pem(authority);
         let config = ClientTlsConfig::new().identity(own).ca_certificate(authority);
-        Some(config.domain_name(certified_name(target)).timeout(HANDSHAKE_MAX))
+        Some(config.domain_name(name).timeout(HANDSHAKE_MAX))
     }
 }

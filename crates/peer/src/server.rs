@@ -5,17 +5,20 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use alluvium_proto::peer::v1::door_server::DoorServer;
 use alluvium_proto::peer::v1::peer_server::PeerServer as Generated;
 use alluvium_raft::RaftNode;
 use futures::FutureExt;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
 
+use crate::door::Doorkeeper;
 use crate::identity::{Gate, Identity};
 use crate::security::Security;
 use crate::service::Service;
-use crate::{Error, limits};
+use crate::{Error, Host, limits};
 
 /// A bound peer port that does not answer yet.
 #[derive(Debug)]
@@ -55,13 +58,16 @@ impl PeerServer {
         self,
         own: Identity,
         node: RaftNode,
+        host: Arc<dyn Host>,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
         let shutdown = shutdown.boxed().shared();
-        let service = Generated::new(Service::new(node, shutdown.clone()))
+        let is_certified = self.security.is_mutual();
+        let door = DoorServer::new(Doorkeeper { own, is_certified, node: node.clone() });
+        let service = Generated::new(Service::new(node, host, shutdown.clone()))
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-        let service = InterceptedService::new(service, Gate::new(own, self.security.is_mutual()));
+        let service = InterceptedService::new(service, Gate::new(own, is_certified));
         let failed = |source| Error::Transport { source };
         let mut server = tonic::transport::Server::builder();
         if let Some(tls) = self.security.of_server() {
@@ -74,6 +80,7 @@ impl PeerServer {
             .http2_keepalive_interval(Some(limits::KEEPALIVE))
             .http2_keepalive_timeout(Some(limits::KEEPALIVE))
             .add_service(service)
+            .add_service(door)
             .serve_with_incoming_shutdown(self.incoming, shutdown.clone());
         let grace = shutdown.then(|()| tokio::time::sleep(limits::SHUTDOWN_GRACE));
         tokio::select! {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_proto::peer::v1 as wire;
 use alluvium_proto::peer::v1::peer_server::Peer;
-use alluvium_raft::{RaftNode, TypeConfig, check_append};
-use alluvium_types::Entry;
+use alluvium_raft::{Error as RaftError, MembershipFault, RaftNode, TypeConfig, check_append};
+use alluvium_types::{Entry, LogIndex};
 use futures::future::{BoxFuture, Shared};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
@@ -18,21 +18,46 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::convert;
 use crate::identity::Sender;
 use crate::receive::Receiver;
+use crate::{Host, limits};
 
 /// The peer service of a node.
-#[derive(Debug)]
 pub(crate) struct Service {
     node: RaftNode,
     receiver: Receiver,
+    host: Arc<dyn Host>,
     shutdown: Shutdown,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Service({:?})", self.node)
+    }
 }
 
 /// Ends when the node is told to stop.
 pub(crate) type Shutdown = Shared<BoxFuture<'static, ()>>;
 
 impl Service {
-    pub(crate) fn new(node: RaftNode, shutdown: Shutdown) -> Self {
-        Self { receiver: Receiver::new(node.clone()), node, shutdown }
+    pub(crate) fn new(node: RaftNode, host: Arc<dyn Host>, shutdown: Shutdown) -> Self {
+        Self { receiver: Receiver::new(node.clone()), node, host, shutdown }
+    }
+
+    async fn change(&self, change: wire::change_request::Change) -> Result<u64, RaftError> {
+        use wire::change_request::Change;
+        match change {
+            Change::Promote(nodes) => self.node.promote(&nodes.ids).await.map(|()| 0),
+            Change::Remove(nodes) => self.node.remove(&nodes.ids).await.map(|()| 0),
+            Change::TransferTo(to) => {
+                self.node.transfer_leader(to, limits::TRANSFER_MAX).await.map(|()| 0)
+            }
+            Change::AddLearner(newcomer) => {
+                let node = Some(newcomer.node).filter(|node| *node != 0);
+                self.node.add_learner(node, &newcomer.address).await
+            }
+            Change::SetAddress(member) => {
+                self.node.set_address(member.node, &member.address).await.map(|()| 0)
+            }
+        }
     }
 }
 
@@ -60,10 +85,10 @@ pub(crate) fn refused(error: &alluvium_raft::Error) -> Status {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "nothing was proposed for any other reason")]
-fn refusal(error: &alluvium_raft::Error) -> wire::Refusal {
+pub(crate) fn refusal(error: &alluvium_raft::Error) -> wire::Refusal {
     use alluvium_raft::Error as Raft;
     use wire::refusal::Reason;
-    let (mut leader, mut leader_address) = (0, String::new());
+    let (mut leader, mut leader_address, detail) = (0, String::new(), error.to_string());
     let reason = match error {
         Raft::NotLeader { hint } => {
             (leader, leader_address) = (hint.node, hint.address.clone());
@@ -72,9 +97,12 @@ fn refusal(error: &alluvium_raft::Error) -> wire::Refusal {
         Raft::Ambiguous => Reason::Ambiguous,
         Raft::Poisoned { .. } | Raft::Shutdown => Reason::Stopped,
         Raft::NotACommand => Reason::NotACommand,
+        // It ends soon: the same call is as good then.
+        Raft::Membership { fault: MembershipFault::InProgress } => Reason::Unavailable,
+        Raft::Membership { .. } => Reason::Membership,
         _ => Reason::Unavailable,
     };
-    wire::Refusal { reason: reason.into(), leader, leader_address }
+    wire::Refusal { reason: reason.into(), leader, leader_address, detail }
 }
 
 /// Who made a call; the gate saw to it.
@@ -215,9 +243,16 @@ impl Peer for Service {
         use wire::propose_reply::Outcome;
         let entry = Entry::parse(request.into_inner().frame);
         let entry = entry.map_err(|error| malformed(&error))?;
-        let outcome = match self.node.propose(entry).await {
-            Ok(response) => Outcome::Response(convert::response_to_wire(&response)),
-            Err(error) => Outcome::Refusal(refusal(&error)),
+        let outcome = match self.host.admit(&entry) {
+            Err(detail) => Outcome::Refusal(wire::Refusal {
+                reason: wire::refusal::Reason::Unavailable.into(),
+                detail,
+                ..wire::Refusal::default()
+            }),
+            Ok(()) => match self.node.propose(entry).await {
+                Ok(response) => Outcome::Response(convert::response_to_wire(&response)),
+                Err(error) => Outcome::Refusal(refusal(&error)),
+            },
         };
         Ok(Response::new(wire::ProposeReply { outcome: Some(outcome) }))
     }
@@ -232,5 +267,49 @@ impl Peer for Service {
             Err(error) => Outcome::Refusal(refusal(&error)),
         };
         Ok(Response::new(wire::ReadIndexReply { outcome: Some(outcome) }))
+    }
+
+    async fn change(
+        &self,
+        request: Request<wire::ChangeRequest>,
+    ) -> Result<Response<wire::ChangeReply>, Status> {
+        use wire::change_reply::Outcome;
+        let from = sender(&request);
+        let change = request.into_inner().change;
+        let change = change.ok_or_else(|| malformed(&"a change of nothing"))?;
+        tracing::info!(from, ?change, "the membership is to be changed");
+        let outcome = match self.change(change).await {
+            Ok(node) => Outcome::Node(node),
+            Err(error) => Outcome::Refusal(refusal(&error)),
+        };
+        Ok(Response::new(wire::ChangeReply { outcome: Some(outcome) }))
+    }
+
+    async fn report(
+        &self,
+        request: Request<wire::ReportRequest>,
+    ) -> Result<Response<wire::ReportReply>, Status> {
+        let from = sender(&request);
+        self.host.reported(from, LogIndex(request.into_inner().swept));
+        Ok(Response::new(wire::ReportReply {}))
+    }
+
+    type ReadFileStream = BoxStream<'static, Result<wire::FilePart, Status>>;
+
+    async fn read_file(
+        &self,
+        request: Request<wire::ReadFileRequest>,
+    ) -> Result<Response<Self::ReadFileStream>, Status> {
+        let wire::ReadFileRequest { key, bucket } = request.into_inner();
+        let found = self.host.read_file(&bucket, &key).await.map_err(Status::unavailable)?;
+        let bytes = found.ok_or_else(|| Status::not_found("this node does not have the file"))?;
+        let starts = (0..bytes.len()).step_by(limits::PART_BYTES);
+        let parts: Vec<_> = starts
+            .map(|start| {
+                let end = bytes.len().min(start + limits::PART_BYTES);
+                Ok(wire::FilePart { content: bytes.slice(start..end) })
+            })
+            .collect();
+        Ok(Response::new(stream::iter(parts).boxed()))
     }
 }

@@ -3,7 +3,8 @@
 //! It must not leave a field out: a client that sees zero must be able to believe it.
 
 use alluvium_engine::{
-    CompactReport, DatasetInfo, LogRecord, Registered, SealReport, Status, VerifyReport, Written,
+    CompactReport, DatasetInfo, LogRecord, Member, Registered, SealReport, Status, VerifyReport,
+    Written,
 };
 use alluvium_proto::v1;
 use alluvium_types::{Field, FieldId};
@@ -130,6 +131,22 @@ pub fn status(answer: Status) -> v1::StatusResponse {
         scrubs: answer.scrubs,
         damage: answer.damage,
     }
+}
+
+/// Makes the message: the members of a cluster.
+#[must_use]
+pub fn members(members: &[Member]) -> Vec<v1::Member> {
+    let member = |member: &Member| v1::Member {
+        node: member.node,
+        address: member.address.clone(),
+        votes: member.votes,
+        leads: member.leads,
+        behind: member.behind,
+        silent_ms: member
+            .silent_for
+            .map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+    };
+    members.iter().map(member).collect()
 }
 
 /// Makes the message: what a verification found.

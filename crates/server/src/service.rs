@@ -58,6 +58,25 @@ impl Service {
         Ok(v1::ListDatasetsResponse { datasets })
     }
 
+    async fn change(
+        &self,
+        request: v1::ChangeMembersRequest,
+    ) -> Result<v1::ChangeMembersResponse, Status> {
+        use v1::change_members_request::Change;
+        let nothing = || status(ErrorKind::InvalidArgument, "the change is missing", None);
+        let changed = match request.change.ok_or_else(nothing)? {
+            Change::AddLearner(new) => {
+                self.node.add_learner(new.node, &new.address).await.map(Some)
+            }
+            Change::Promote(ids) => self.node.promote(&ids.nodes).await.map(|()| None),
+            Change::Remove(ids) => self.node.remove(&ids.nodes).await.map(|()| None),
+            Change::TransferLeader(to) => self.node.transfer_leader(to).await.map(|()| None),
+        };
+        let added = changed.map_err(|error| engine_status(&error))?;
+        let members = replies::members(&self.node.members());
+        Ok(v1::ChangeMembersResponse { members, added })
+    }
+
     async fn run_query(
         &self,
         request: v1::QueryRequest,
@@ -219,6 +238,26 @@ impl Lake for Service {
         within(deadline::of(request.metadata()), async {
             let report = self.node.verify().await;
             report.map(replies::verified).map_err(|error| engine_status(&error))
+        })
+        .await
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<v1::ListMembersRequest>,
+    ) -> Answer<v1::ListMembersResponse> {
+        within(deadline::of(request.metadata()), async {
+            Ok(v1::ListMembersResponse { members: replies::members(&self.node.members()) })
+        })
+        .await
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<v1::ChangeMembersRequest>,
+    ) -> Answer<v1::ChangeMembersResponse> {
+        within(deadline::of(request.metadata()), async {
+            Box::pin(self.change(request.into_inner())).await
         })
         .await
     }

@@ -38,11 +38,26 @@ fn what_was_encoded_decodes_to_the_same() {
     }
     let joint = membership(&[&[1, 2], &[2, 3]], &[(1, "a:1"), (2, ""), (3, "c:3"), (4, "d:4")]);
     assert_eq!(decode_membership(&encode_membership(&joint)), Ok(joint.clone()));
-    let stored = StoredMembership::new(Some(log_id(4, 1, 9)), joint);
-    assert_eq!(decode_stored_membership(&encode_stored_membership(&stored)), Ok(stored));
-    let none = StoredMembership::default();
-    assert_eq!(decode_stored_membership(&encode_stored_membership(&none)), Ok(none.clone()));
-    assert_eq!(decode_stored_membership(&[]), Ok(none));
+    let mut kept = KeptMembership::default();
+    assert_eq!(decode_kept_membership(&encode_kept_membership(&kept)), Ok(kept.clone()));
+    assert_eq!(decode_kept_membership(&[]), Ok(kept.clone()));
+    kept.advance(StoredMembership::new(Some(log_id(4, 1, 9)), joint));
+    assert_eq!(decode_kept_membership(&encode_kept_membership(&kept)), Ok(kept));
+}
+
+#[test]
+fn an_id_that_was_used_is_remembered_when_its_node_is_gone() {
+    let mut kept = KeptMembership::default();
+    let set = |nodes: &[(u64, &str)]| {
+        let voters: Vec<u64> = nodes.iter().map(|(id, _)| *id).collect();
+        StoredMembership::new(Some(log_id(1, 1, 1)), membership(&[&voters], nodes))
+    };
+    kept.advance(set(&[(1, "a"), (7, "b")]));
+    kept.advance(set(&[(1, "a"), (3, "c")]));
+    assert_eq!(kept.ids_used, 7);
+    kept.ids_used = 2;
+    let forgot = decode_kept_membership(&encode_kept_membership(&kept));
+    assert_eq!(forgot, Err(EntryFault::Membership), "a member's id is used");
 }
 
 #[test]

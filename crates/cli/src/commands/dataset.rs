@@ -1,6 +1,6 @@
 //! `alluvium dataset`: register, list, show, evolve, drop.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use alluvium_ingest::Source;
 use alluvium_proto::v1;
@@ -14,7 +14,7 @@ use crate::backend::Backend;
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::output::{Format, Record, print_record, print_records};
-use crate::terminal::note;
+use crate::terminal::{note, typed};
 use crate::type_text;
 
 pub(super) async fn run(
@@ -234,16 +234,9 @@ fn confirm(dataset: &v1::Dataset) -> Result<(), Failure> {
             .with_hint("say --yes, or --dry-run to see what would be deleted"));
     }
     let rows = dataset.file_rows + dataset.delta_rows;
-    let mut out = io::stderr().lock();
-    let asked = write!(
-        out,
-        "This deletes {rows} rows in {} files and all history. Type the name to go on: ",
-        dataset.files
-    );
-    asked.and_then(|()| out.flush()).map_err(|error| Failure::io("ask", &error))?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::io("read", &error))?;
-    match answer.trim() == dataset.name {
+    let files = dataset.files;
+    let effect = format!("This deletes {rows} rows in {files} files and all history.");
+    match typed(&effect, "the name", &dataset.name)? {
         true => Ok(()),
         false => Err(Failure::usage("that is not its name; nothing was dropped")),
     }

@@ -103,7 +103,7 @@ async fn tell_of_deletion(
             registered.index
         ),
     )?;
-    let rows = append(story, backend, &caller, &source, &schema).await?;
+    let rows = Box::pin(append(story, backend, &caller, &source, &schema)).await?;
     let counted = super::rows::count(backend, "SELECT count(*) FROM flights").await?;
     story.check(counted == rows, &format!("{} rows are counted", grouped(counted)))?;
     let top = format!(

@@ -1,7 +1,10 @@
 //! Each command of the program.
 
+mod certs;
+mod cluster;
 mod dataset;
 mod demo;
+mod dev;
 mod maintain;
 mod observe;
 mod preview;
@@ -21,7 +24,10 @@ use crate::failure::Failure;
 /// Runs one command to its end.
 pub(crate) async fn run(command: Command, settings: &Settings) -> Result<(), Failure> {
     match command {
-        Command::Serve(arguments) => serve::run(&arguments, settings).await,
+        Command::Serve(arguments) => Box::pin(serve::run(&arguments, settings)).await,
+        Command::Dev(arguments) => dev::run(&arguments, settings).await,
+        Command::Certs(arguments) => certs::run(&arguments, settings.output),
+        Command::Cluster(command) => Box::pin(cluster::run(command, settings)).await,
         Command::Demo(arguments) => Box::pin(demo::run(&arguments, settings)).await,
         Command::DemoWriter => demo::write_until_killed(settings).await,
         Command::Version => observe::version(settings.output),
@@ -66,6 +72,9 @@ async fn run_open(command: Command, backend: &Backend, settings: &Settings) -> R
         Command::Log(log) => observe::log(&log, backend, settings.output).await,
         Command::Status => observe::status(backend, settings.output).await,
         Command::Serve(_)
+        | Command::Dev(_)
+        | Command::Certs(_)
+        | Command::Cluster(_)
         | Command::Demo(_)
         | Command::DemoWriter
         | Command::Version

@@ -2,14 +2,16 @@
 
 use std::io::{self, Write};
 
+use alluvium_engine::Node;
 use alluvium_server::{ServeOptions, Server, failures};
 use alluvium_types::ErrorKind;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::cluster::peer_config;
 use crate::args::Serve;
-use crate::backend::open_node;
+use crate::backend::node_config;
 use crate::config::Settings;
 use crate::failure::Failure;
 
@@ -23,9 +25,11 @@ pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Fa
         (caught(SignalKind::interrupt())?, caught(SignalKind::terminate())?);
     // The port is taken before the directory: a taken port is the cheaper failure.
     let server = Server::bind(ServeOptions { listen, insecure: arguments.insecure })?;
-    let node = open_node(directory, settings).await?;
+    let mut config = node_config(directory, settings);
+    config.peer = peer_config(&arguments.peer)?;
+    let node = Node::open(config).await.map_err(|error| Failure::from(error).of_read())?;
     let address = server.address();
-    announce(&address.to_string())?;
+    announce(&address.to_string(), &node)?;
     tracing::info!(%address, directory = %directory.display(), "serving");
     let watched = node.clone();
     let (ended, mut end) = oneshot::channel();
@@ -71,8 +75,15 @@ fn caught(kind: SignalKind) -> Result<Signal, Failure> {
 }
 
 /// Prints where the server is, for the one who started it: port 0 becomes a real one.
-fn announce(address: &str) -> Result<(), Failure> {
+fn announce(address: &str, node: &Node) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    let line = json!({"listening": format!("http://{address}"), "pid": std::process::id()});
+    let mut line = json!({
+        "listening": format!("http://{address}"),
+        "pid": std::process::id(),
+        "node_id": node.node_id(),
+    });
+    if let Some(peer) = node.peer_address() {
+        line["peer"] = json!(peer);
+    }
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failure::io("print", &error))
 }

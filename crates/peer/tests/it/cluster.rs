@@ -113,9 +113,9 @@ async fn the_leadership_is_handed_over_and_a_member_replaced() {
     leading.wait_ready().await.expect("ready");
     let unknown = leading.promote(&[4]).await.expect_err("no member yet");
     assert!(matches!(unknown, Error::Membership { fault: MembershipFault::Unknown { node: 4 } }));
-    leading.add_learner(4, &address).await.expect("joins");
-    leading.add_learner(4, &address).await.expect("joining again changes nothing");
-    let taken = leading.add_learner(4, "127.0.0.1:1").await.expect_err("the id is taken");
+    leading.add_learner(Some(4), &address).await.expect("joins");
+    leading.add_learner(Some(4), &address).await.expect("joining again changes nothing");
+    let taken = leading.add_learner(Some(4), "127.0.0.1:1").await.expect_err("the id is taken");
     let expected = Error::Membership { fault: MembershipFault::Taken { node: 4, address } };
     assert_eq!(taken.to_string(), expected.to_string());
     promote(&leading, &[4]).await;
@@ -124,6 +124,9 @@ async fn the_leadership_is_handed_over_and_a_member_replaced() {
     assert!(matches!(gone, Error::Membership { fault: MembershipFault::Unknown { node: 3 } }));
     let nobody = leading.remove(&[1, 2, 4]).await.expect_err("nobody would be left");
     assert!(matches!(nobody, Error::Membership { fault: MembershipFault::LastVoter }));
+    let used = leading.add_learner(Some(3), "127.0.0.1:3").await.expect_err("it was used");
+    let fault = MembershipFault::Used { node: 3, next: 5 };
+    assert!(matches!(&used, Error::Membership { fault: found } if *found == fault), "{used:?}");
     let voters: Vec<u64> = leading.membership().voter_ids().collect();
     assert_eq!(voters, [1, 2, 4]);
     running.push(fourth);

@@ -40,7 +40,7 @@ async fn a_node_that_was_down_past_the_purge_and_a_new_one_get_the_snapshot() {
     let (_, digest) = converged(&running, last).await;
     assert!(running[2].node.status().snapshot.is_some(), "it was installed, not replayed");
     let fourth = machines[3].start().await;
-    running[0].node.add_learner(4, &fourth.address.to_string()).await.expect("joins");
+    running[0].node.add_learner(Some(4), &fourth.address.to_string()).await.expect("joins");
     promote(&running[0].node, &[4]).await;
     running.push(fourth);
     let next = running[0].propose("after").await.expect("acknowledged").index;
@@ -84,7 +84,11 @@ impl Sending {
         let offer = wire::SnapshotOffer {
             vote: Some(wire::Ballot { term: last.term, node: 1, granted: true }),
             last: Some(position),
-            membership: meta.membership.into(),
+            membership: alluvium_raft::encode_membership_of(&alluvium_raft::SnapshotMeta {
+                last_log_id: None,
+                last_membership: openraft::StoredMembership::new(None, source.node.membership()),
+            })
+            .into(),
             bytes: file.bytes,
             digest: meta.digest.to_string(),
         };

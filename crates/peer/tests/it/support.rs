@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium_peer::{Identity, PeerCalls, PeerServer, Peers, Security};
+use alluvium_peer::{Identity, NoHost, PeerCalls, PeerServer, Peers, Security};
 use alluvium_proto::peer::v1::peer_client::PeerClient;
 use alluvium_raft::{Error, RaftConfig, RaftNode, Timings};
 use alluvium_state_machine::{Effect, MemoryStore, MetaStore, StateDigest};
@@ -79,7 +79,7 @@ impl Machine {
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async move { drop(stopped.await) };
         let (own, address) = (self.identity(), server.address());
-        let serving = server.run(own, node.clone(), until);
+        let serving = server.run(own, node.clone(), Arc::new(NoHost), until);
         let served = async move { serving.await.expect("serves") };
         #[expect(clippy::disallowed_methods, reason = "a server beside the test")]
         let served = tokio::spawn(served);
@@ -145,7 +145,7 @@ pub(crate) async fn cluster(machines: &[Machine]) -> Vec<Running> {
     first.wait_ready().await.expect("ready");
     for (machine, peer) in machines.iter().zip(&running).skip(1) {
         let address = peer.address.to_string();
-        first.add_learner(machine.node, &address).await.expect("joins");
+        first.add_learner(Some(machine.node), &address).await.expect("joins");
     }
     let others: Vec<u64> = machines[1..].iter().map(|machine| machine.node).collect();
     promote(first, &others).await;
@@ -158,8 +158,10 @@ pub(crate) async fn promote(leader: &RaftNode, nodes: &[u64]) {
         return;
     }
     until("they have caught up", || {
-        let lags = leader.lags().expect("it leads");
-        nodes.iter().all(|node| lags.iter().any(|(other, lag)| other == node && *lag < 2))
+        let progress = leader.progress().expect("it leads");
+        let has_caught_up =
+            |node| progress.iter().any(|other| other.node == node && other.behind < 2);
+        nodes.iter().all(|node| has_caught_up(*node))
     })
     .await;
     leader.promote(nodes).await.expect("promotes");

@@ -40,11 +40,12 @@ const EDGES: &[(&str, &[&str])] = &[
             "materialize",
             "query",
             "raft",
+            "peer",
             "wal",
         ],
     ),
     ("server", &["types", "rows", "engine", "proto"]),
-    ("cli", &["stdx", "types", "rows", "engine", "proto", "server", "ingest"]),
+    ("cli", &["stdx", "types", "rows", "engine", "proto", "peer", "server", "ingest"]),
     ("integration", &["stdx", "types", "ingest", "engine", "proto", "server"]),
     ("fault", &["stdx", "types", "wal", "state-machine", "engine"]),
     ("bench", &["stdx", "types", "wal", "ingest", "engine"]),
@@ -131,7 +132,7 @@ mod tests {
         caught(
             "alluvium-engine",
             "tonic-health",
-            &["`tonic` belongs to codegen, proto, server, cli"],
+            &["`tonic` belongs to codegen, proto, peer, server, cli"],
         );
         caught("alluvium-wal", "openraft", &["belongs to raft, engine"]);
         caught("alluvium-raft", "openraft", &[]);

@@ -1,6 +1,7 @@
 //! A whole node through its public interfaces: the library and the port.
 
 mod bad_input;
+mod cluster;
 mod directory;
 mod evolve;
 mod identical;

@@ -1,0 +1,131 @@
+//! `alluvium cluster`: who belongs to the cluster, who votes, who leads.
+
+use std::io::IsTerminal as _;
+
+use alluvium_engine::{Node, PeerConfig, Security};
+use alluvium_proto::v1;
+use alluvium_proto::v1::change_members_request::Change;
+use serde_json::json;
+
+use crate::args::{Cluster, Peer};
+use crate::backend::{Backend, Missing, node_config};
+use crate::config::Settings;
+use crate::failure::Failure;
+use crate::output::{Format, Record, print_record, print_records};
+use crate::terminal::typed;
+
+const FIELDS: [&str; 6] = ["node", "address", "votes", "leads", "behind", "silent_ms"];
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "all others work on what runs")]
+pub(super) async fn run(command: Cluster, settings: &Settings) -> Result<(), Failure> {
+    match command {
+        Cluster::Init(peer) if peer.join.is_empty() => found(&peer, settings).await,
+        Cluster::Init(_) => Err(Failure::usage("a node that founds a cluster joins none")
+            .with_hint("`alluvium cluster join` makes a member of another node's cluster")),
+        Cluster::Join(peer) if peer.join.is_empty() => {
+            Err(Failure::usage("which cluster? no member was named")
+                .with_hint("say --join HOST:PORT"))
+        }
+        Cluster::Join(peer) => found(&peer, settings).await,
+        command => {
+            let backend = Backend::open(settings, Missing::Refuse).await?;
+            let done = at(command, &backend, settings.output).await;
+            super::close(backend, done).await
+        }
+    }
+}
+
+async fn at(command: Cluster, backend: &Backend, format: Format) -> Result<(), Failure> {
+    let ids = |nodes| v1::MemberIds { nodes };
+    let change = match command {
+        Cluster::AddLearner { address, node_id } => {
+            Change::AddLearner(v1::NewMember { node: node_id, address })
+        }
+        Cluster::Promote { nodes } => Change::Promote(ids(nodes)),
+        Cluster::Remove { nodes, yes } => {
+            let what = nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+            if !yes {
+                confirm(&what)?;
+            }
+            Change::Remove(ids(nodes))
+        }
+        Cluster::TransferLeader { node } => Change::TransferLeader(node),
+        Cluster::Status | Cluster::Init(_) | Cluster::Join(_) => {
+            return print_members(format, &backend.members().await?);
+        }
+    };
+    let changed = backend.change_members(change).await?;
+    print_members(format, &changed.members)
+}
+
+fn confirm(nodes: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("a node that is removed never comes back under its id")
+            .with_hint("say --yes to remove it"));
+    }
+    let effect = format!("This removes {nodes} for ever: a node never comes back under its id.");
+    match typed(&effect, "the ids, with commas between", nodes)? {
+        true => Ok(()),
+        false => Err(Failure::usage("those are not the ids; nothing was removed")),
+    }
+}
+
+fn print_members(format: Format, members: &[v1::Member]) -> Result<(), Failure> {
+    let record = |member: &v1::Member| -> Record {
+        vec![
+            ("node", json!(member.node)),
+            ("address", json!(member.address)),
+            ("votes", json!(member.votes)),
+            ("leads", json!(member.leads)),
+            ("behind", json!(member.behind)),
+            ("silent_ms", json!(member.silent_ms)),
+        ]
+    };
+    print_records(format, &FIELDS, &members.iter().map(record).collect::<Vec<_>>())
+}
+
+/// Makes a directory a node of a cluster, and closes it.
+async fn found(peer: &Peer, settings: &Settings) -> Result<(), Failure> {
+    let directory = settings.data_dir.as_deref().ok_or_else(|| {
+        Failure::usage("a node needs a directory").with_hint("say --data-dir DIR")
+    })?;
+    let mut config = node_config(directory, settings);
+    config.peer = peer_config(peer)?;
+    if config.peer.is_none() {
+        return Err(Failure::usage("a member needs an address for its peers")
+            .with_hint("say --peer ADDRESS"));
+    }
+    let node = Node::open(config).await?;
+    let status = node.status().await?;
+    let address = node.peer_address().map(str::to_owned);
+    node.shutdown().await?;
+    let record = vec![
+        ("cluster_id", json!(status.cluster_id)),
+        ("node_id", json!(status.node_id)),
+        ("peer", json!(address)),
+    ];
+    print_record(settings.output, &record)
+}
+
+/// Returns how a node takes part in a cluster; nothing when it is alone.
+pub(super) fn peer_config(peer: &Peer) -> Result<Option<PeerConfig>, Failure> {
+    let Some(listen) = &peer.peer else { return Ok(None) };
+    let listen = listen.parse().map_err(|_not_one| {
+        Failure::usage(format!("{listen:?} is not an address to listen on"))
+            .with_hint("an IP address and a port, such as 127.0.0.1:7172")
+    })?;
+    let security = match (&peer.peer_ca, &peer.peer_cert, &peer.peer_key) {
+        (Some(ca), Some(certificate), Some(key)) => Security::read(ca, certificate, key)
+            .map_err(|error| Failure::usage(alluvium_server::failures::chain(&error)))?,
+        _ => Security::Open,
+    };
+    Ok(Some(PeerConfig {
+        listen,
+        advertise: peer.advertise.clone(),
+        security,
+        insecure: peer.peer_insecure,
+        join: peer.join.clone(),
+        node_id: peer.node_id,
+        learner: peer.learner,
+    }))
+}

@@ -1,0 +1,207 @@
+//! The data files of this node's own buckets: each node writes its own, and compares it with what the log attests.
+//!
+//! A file that cannot be made here any more, because the log or its inputs are gone, is read from a peer and checked
+//! against its attested hash. It must not decide which files there are: the state does. Invariant: a file counts as
+//! ready only when its object lies in this node's bucket with the attested bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use alluvium_materialize::{object_key, storage_digest};
+use alluvium_state_machine::catalog;
+use alluvium_state_machine::record::{FileContent, FileRecord};
+use alluvium_types::{AttestOutcome, Attested, DatasetKey, FileId, LogIndex};
+
+use crate::Error;
+use crate::node::Node;
+
+/// A data file of a dataset.
+type FileKey = (DatasetKey, FileId);
+
+/// What this node knows of its own files. All of it is found again after a restart.
+#[derive(Debug, Default)]
+pub(crate) struct Replica {
+    // Written by the job task, read by queries; held for a set operation only.
+    ready: Mutex<BTreeSet<FileKey>>,
+    // Files that were made before they were attested; the job task's alone.
+    made: Mutex<BTreeMap<FileKey, AttestOutcome>>,
+    // Objects that were deleted here and that the state still knows, because another member may have them.
+    gone: Mutex<BTreeSet<FileKey>>,
+}
+
+impl Replica {
+    pub(crate) fn made(&self, key: FileKey) -> Option<AttestOutcome> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
+    pub(crate) fn note_made(&self, key: FileKey, outcome: AttestOutcome) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, outcome);
+    }
+
+    pub(crate) fn is_gone(&self, key: FileKey) -> bool {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).contains(&key)
+    }
+
+    pub(crate) fn note_gone(&self, key: FileKey) {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+
+    /// Forgets objects that the state does not know any more.
+    pub(crate) fn keep_gone(&self, sweepable: &BTreeSet<FileKey>) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.retain(|key| sweepable.contains(key));
+    }
+
+    fn is_ready(&self, key: FileKey) -> bool {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).contains(&key)
+    }
+
+    fn note_ready(&self, key: FileKey) {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// Forgets files that the state does not know any more.
+    fn keep(&self, known: &BTreeSet<FileKey>, planned: &BTreeSet<FileKey>) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.retain(|key| known.contains(key));
+        drop(ready);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|key, _| known.contains(key) || planned.contains(key));
+    }
+}
+
+impl Node {
+    /// Returns the attested files that are visible at an index and not in this node's buckets.
+    fn missing(&self, at: LogIndex) -> Result<Vec<(DatasetKey, FileRecord)>, Error> {
+        let mut missing = Vec::new();
+        for dataset in catalog::list(self.view(), at)? {
+            let key = dataset.dataset;
+            for record in catalog::files(self.view(), key, at)? {
+                if record.attested().is_some() && !self.replica().is_ready((key, record.file)) {
+                    missing.push((key, record));
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Puts every attested file into this node's buckets; says whether all are there.
+    pub(crate) async fn complete(&self) -> Result<bool, Error> {
+        let planned: BTreeSet<FileKey> = catalog::planned(self.view())?.into_iter().collect();
+        let mut known = BTreeSet::new();
+        for dataset in catalog::list(self.view(), LogIndex::MAX)? {
+            let key = dataset.dataset;
+            let files = catalog::files(self.view(), key, LogIndex::MAX)?;
+            known.extend(files.iter().map(|record| (key, record.file)));
+        }
+        self.replica().keep(&known, &planned);
+        let mut is_complete = true;
+        // In the order of their ids: an input comes before what is made of it.
+        for (dataset, record) in self.missing(LogIndex::MAX)? {
+            if self.is_stopping() {
+                return Ok(false);
+            }
+            let file = record.file;
+            match self.make_ready(dataset, &record).await {
+                Ok(()) => self.jobs().succeeded(dataset, file),
+                Err(error) => {
+                    self.jobs().failed(dataset, file, &error);
+                    is_complete = false;
+                }
+            }
+        }
+        Ok(is_complete)
+    }
+
+    async fn make_ready(&self, dataset: DatasetKey, record: &FileRecord) -> Result<(), Error> {
+        let key = (dataset, record.file);
+        let attested = record.attested().expect("only attested files are missing");
+        if let Some(made) = self.replica().made(key) {
+            check_equal(record, attested, &made)?;
+            self.replica().note_ready(key);
+            return Ok(());
+        }
+        let context = self.file_context(dataset)?;
+        let object = object_key(dataset, record.file, record.generation);
+        let found = context.bucket.head(&object).await?;
+        if found.is_some_and(|found| found.size == attested.digest.len_bytes) {
+            // Written and read back before a restart; every read verifies its blocks anyway.
+            self.replica().note_ready(key);
+            return Ok(());
+        }
+        let made = match &record.content {
+            FileContent::Seal { .. } => alluvium_materialize::seal(&context, record).await,
+            FileContent::Compaction { .. } => alluvium_materialize::compact(&context, record).await,
+        };
+        match made {
+            Ok(outcome) => check_equal(record, attested, &outcome)?,
+            Err(error) => {
+                let file = record.file;
+                tracing::debug!(%dataset, %file, %error, "not made here, a peer is asked");
+                let digest = storage_digest(&attested.digest);
+                let bytes = self.read_elsewhere(context.bucket.name(), &object).await;
+                let bytes = bytes.ok_or(error)?;
+                if alluvium_storage::FileDigest::of(&bytes) != digest {
+                    return Err(Error::Diverged { file });
+                }
+                context.bucket.put_new(&object, bytes).await?;
+            }
+        }
+        self.replica().note_ready(key);
+        Ok(())
+    }
+
+    /// Waits until every file that a read at an index may need is in this node's buckets.
+    ///
+    /// # Errors
+    /// What is wrong with a file, when one cannot be had.
+    pub(crate) async fn await_files(&self, at: LogIndex) -> Result<(), Error> {
+        if self.cluster().is_none() {
+            return Ok(());
+        }
+        let mut rounds = self.jobs().rounds();
+        loop {
+            let missing = self.missing(at)?;
+            let Some((dataset, record)) = missing.first() else { return Ok(()) };
+            let failures = self.jobs().failures();
+            let failed = failures.iter().find(|(key, _)| *key == (*dataset, record.file));
+            if let Some((_, failure)) = failed {
+                let (reason, kind) = (failure.reason.clone(), failure.kind);
+                return Err(Error::JobFailed { file: record.file, reason, kind });
+            }
+            self.jobs().wake();
+            self.check_tasks()?;
+            crate::work::wait_round(&mut rounds).await?;
+        }
+    }
+
+    /// Returns the first index whose rows this node still needs from its log, for a file that it has not made yet.
+    pub(crate) fn unmade_from(&self) -> Result<Option<LogIndex>, Error> {
+        if self.cluster().is_none() {
+            return Ok(None);
+        }
+        let firsts =
+            self.missing(LogIndex::MAX)?.into_iter().filter_map(|(_, record)| {
+                match record.content {
+                    FileContent::Seal { first, .. } => Some(first),
+                    FileContent::Compaction { .. } => None,
+                }
+            });
+        Ok(firsts.min())
+    }
+}
+
+/// Compares a file that was made here with what the log attests.
+fn check_equal(
+    record: &FileRecord,
+    attested: &Attested,
+    made: &AttestOutcome,
+) -> Result<(), Error> {
+    match made {
+        AttestOutcome::Written(made) if made.as_ref() == attested => Ok(()),
+        AttestOutcome::Written(_)
+        | AttestOutcome::Empty { .. }
+        | AttestOutcome::Abandoned { .. } => Err(Error::Diverged { file: record.file }),
+    }
+}

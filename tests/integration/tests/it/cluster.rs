@@ -1,0 +1,375 @@
+//! Whole nodes that make a cluster in one process: rows go in anywhere, and every node has the same.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_engine::{
+    Caller, Config, Error, Node, PeerConfig, RegisterOptions, Security, SqlOptions, TombstoneKeys,
+};
+use alluvium_types::{ErrorKind, LogIndex};
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+
+struct Machine {
+    dir: tempfile::TempDir,
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// Returns a port that is free now: a node keeps its address over a restart.
+fn free_address() -> SocketAddr {
+    #[expect(clippy::disallowed_methods, reason = "only the number is wanted")]
+    let taken = std::net::TcpListener::bind(loopback()).expect("a port is free");
+    taken.local_addr().expect("has one")
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("temporary directory") }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("node")
+    }
+
+    fn config(&self, listen: SocketAddr, join: &[&str]) -> Config {
+        let mut config = Config::single(self.path());
+        config.segment_bytes = 1024 * 1024;
+        config.log_bytes_max = 4 * 1024 * 1024;
+        config.peer = Some(PeerConfig {
+            listen,
+            advertise: None,
+            security: Security::Open,
+            insecure: false,
+            join: join.iter().map(|address| (*address).to_owned()).collect(),
+            node_id: None,
+            learner: false,
+        });
+        config
+    }
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+    for _ in 0..3_000 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not in time: {what}");
+}
+
+/// Three voters, each on an address that it keeps.
+struct Three {
+    machines: Vec<Machine>,
+    addresses: Vec<SocketAddr>,
+    nodes: Vec<Node>,
+}
+
+impl Three {
+    async fn start() -> Self {
+        let machines: Vec<Machine> = (0..3).map(|_| Machine::new()).collect();
+        let addresses: Vec<SocketAddr> = (0..3).map(|_| free_address()).collect();
+        let first = Node::open(machines[0].config(addresses[0], &[])).await.expect("founds");
+        let by_first = addresses[0].to_string();
+        let config = machines[1].config(addresses[1], &["127.0.0.1:1", &by_first]);
+        let second = Node::open(config).await.expect("joins by the second address that is given");
+        // By a member that does not lead.
+        let by_second = addresses[1].to_string();
+        let third = machines[2].config(addresses[2], &[&by_second]);
+        let third = Node::open(third).await.expect("joins");
+        let nodes = vec![first, second, third];
+        assert_eq!(nodes.iter().map(Node::node_id).collect::<Vec<_>>(), [1, 2, 3]);
+        all_vote(&nodes, 3).await;
+        Self { machines, addresses, nodes }
+    }
+
+    async fn stop(self) {
+        for node in self.nodes {
+            node.shutdown().await.expect("stops");
+        }
+        drop(self.machines);
+    }
+}
+
+async fn all_vote(nodes: &[Node], count: usize) {
+    until("all have a vote", || async {
+        let votes = |node: &Node| node.members().iter().filter(|member| member.votes).count();
+        nodes.iter().all(|node| votes(node) == count)
+    })
+    .await;
+}
+
+fn schema() -> Arc<Schema> {
+    let key = Field::new("id", DataType::Utf8, false);
+    Arc::new(Schema::new(vec![key, Field::new("n", DataType::Int64, true)]))
+}
+
+fn rows(numbers: std::ops::Range<i64>) -> RecordBatch {
+    let ids: StringArray = numbers.clone().map(|number| Some(format!("id-{number}"))).collect();
+    let values: Int64Array = numbers.map(Some).collect();
+    RecordBatch::try_new(schema(), vec![Arc::new(ids), Arc::new(values)]).expect("fits")
+}
+
+fn caller() -> Caller {
+    Caller::named("test")
+}
+
+async fn register(node: &Node) {
+    let options = RegisterOptions::keyed(&["id"]);
+    node.register(&caller(), "t", schema(), options).await.expect("registers");
+}
+
+/// Count and sum of all rows, and the index of the answer.
+async fn totals(node: &Node, options: SqlOptions) -> Result<(i64, i64, LogIndex), Error> {
+    let answer = node.sql("SELECT count(*), sum(n) FROM t", options).await?;
+    let index = answer.index();
+    let batches = answer.collect().await?;
+    let number = |column: usize| batches[0].column(column).as_primitive::<Int64Type>().value(0);
+    Ok((number(0), number(1), index))
+}
+
+/// Every node answers the same at the same index, and has the same state there.
+async fn check_same(nodes: &[Node], count: i64, sum: i64) {
+    for node in nodes {
+        let found = totals(node, SqlOptions::default()).await.expect("answers");
+        assert_eq!((found.0, found.1), (count, sum), "node {}", node.node_id());
+    }
+    let mut digests: BTreeMap<u64, String> = BTreeMap::new();
+    until("all have applied the same", || {
+        let nodes = nodes.to_vec();
+        async move {
+            let mut seen = Vec::new();
+            for node in &nodes {
+                let status = node.status().await.expect("status");
+                seen.push((status.applied, status.digest));
+            }
+            seen.iter().all(|state| state.0 == seen[0].0)
+        }
+    })
+    .await;
+    for node in nodes {
+        let status = node.status().await.expect("status");
+        digests.entry(status.applied.0).or_insert_with(|| status.digest.clone());
+        assert_eq!(digests[&status.applied.0], status.digest, "node {}", node.node_id());
+    }
+}
+
+/// The data files below a directory, by name, with their bytes.
+fn data_files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut dirs = vec![dir.join("buckets")];
+    while let Some(next) = dirs.pop() {
+        let Ok(entries) = std::fs::read_dir(&next) else { continue };
+        for entry in entries {
+            let path = entry.expect("lists").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "parquet") {
+                let name = path.strip_prefix(dir).expect("below it").to_path_buf();
+                found.insert(name, std::fs::read(&path).expect("reads"));
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_go_in_anywhere_and_every_node_has_the_same_rows_state_and_files() {
+    let three = Three::start().await;
+    let nodes = &three.nodes;
+    let options = RegisterOptions::keyed(&["id"]);
+    nodes[2].register(&caller(), "t", schema(), options).await.expect("registers at a follower");
+    let (mut count, mut sum) = (0, 0);
+    for (number, node) in nodes.iter().cycle().take(9).enumerate() {
+        let first = i64::try_from(number).expect("small") * 100;
+        let written = node.append(&caller(), "t", vec![rows(first..first + 100)]).await;
+        let index = written.expect("acknowledged").index;
+        (count, sum) = (count + 100, sum + (first..first + 100).sum::<i64>());
+        // Acknowledged: seen by a linearizable read anywhere, and by a local one that waits for the index.
+        for reader in nodes {
+            let at_least =
+                SqlOptions { local: true, at_least: Some(index), ..SqlOptions::default() };
+            for options in [SqlOptions::default(), at_least] {
+                let found = totals(reader, options).await.expect("answers");
+                assert_eq!((found.0, found.1), (count, sum), "node {}", reader.node_id());
+                assert!(index <= found.2);
+            }
+        }
+    }
+    nodes[1].seal(&caller(), "t").await.expect("seals from a follower");
+    let keys = TombstoneKeys::Predicate("n < 50".to_owned());
+    nodes[2].tombstone(&caller(), "t", keys).await.expect("hides from a follower");
+    (count, sum) = (count - 50, sum - (0..50).sum::<i64>());
+    check_same(nodes, count, sum).await;
+    nodes[0].append(&caller(), "t", vec![rows(900..1_000)]).await.expect("acknowledged");
+    (count, sum) = (count + 100, sum + (900..1_000).sum::<i64>());
+    nodes[2].compact(&caller(), "t").await.expect("compacts from a follower");
+    check_same(nodes, count, sum).await;
+    nodes[1].expire(&caller(), "t", None).await.expect("expires");
+    check_same(nodes, count, sum).await;
+    until("the old files are gone everywhere, and the new one is the same", || async {
+        let files: Vec<_> =
+            three.machines.iter().map(|machine| data_files(&machine.path())).collect();
+        files.iter().all(|files| files.len() == 1)
+    })
+    .await;
+    let first = data_files(&three.machines[0].path());
+    for machine in &three.machines {
+        assert!(data_files(&machine.path()) == first, "byte for byte");
+    }
+    until("the state forgets what nobody has any more", || async {
+        let waiting = nodes[0].sql("SELECT * FROM system.files", SqlOptions::default()).await;
+        let waiting = waiting.expect("answers").collect().await.expect("answers");
+        waiting.iter().map(RecordBatch::num_rows).sum::<usize>() == 1
+    })
+    .await;
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stops_hands_over_and_nobody_s_call_fails() {
+    let mut three = Three::start().await;
+    register(&three.nodes[0]).await;
+    let writer = three.nodes[1].clone();
+    let writing = async {
+        let mut sum = 0;
+        for number in 0..200 {
+            let batch = vec![rows(number..number + 1)];
+            writer.append(&caller(), "t", batch).await.expect("acknowledged");
+            sum += number;
+        }
+        sum
+    };
+    let leading = three.nodes.remove(0);
+    assert_eq!(leading.status().await.expect("status").leader, Some(1));
+    let stopping = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        leading.shutdown().await.expect("stops");
+    };
+    let (sum, ()) = tokio::join!(writing, stopping);
+    check_same(&three.nodes, 200, sum).await;
+    let config = three.machines[0].config(three.addresses[0], &[]);
+    three.nodes.push(Node::open(config).await.expect("comes back"));
+    check_same(&three.nodes, 200, sum).await;
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_comes_late_reads_files_from_its_peers_when_the_log_is_gone() {
+    let mut three = Three::start().await;
+    register(&three.nodes[0]).await;
+    let (mut count, mut sum) = (0, 0);
+    let gone = three.nodes.pop().expect("three");
+    gone.shutdown().await.expect("stops");
+    // More than the log may hold: it is sealed and purged on the way.
+    for round in 0..200 {
+        let numbers = round * 2_000..(round + 1) * 2_000;
+        let mut written = three.nodes[0].append(&caller(), "t", vec![rows(numbers.clone())]).await;
+        while let Err(Error::Backlog { .. }) = written {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            written = three.nodes[0].append(&caller(), "t", vec![rows(numbers.clone())]).await;
+        }
+        written.expect("acknowledged");
+        (count, sum) = (count + 2_000, sum + numbers.sum::<i64>());
+    }
+    three.nodes[0].seal(&caller(), "t").await.expect("seals");
+    until("the log is purged", || async {
+        let status = three.nodes[0].status().await.expect("status");
+        LogIndex(20) < status.log.0
+    })
+    .await;
+    let config = three.machines[2].config(three.addresses[2], &[]);
+    three.nodes.push(Node::open(config).await.expect("comes back"));
+    check_same(&three.nodes, count, sum).await;
+    let first = data_files(&three.machines[0].path());
+    assert!(!first.is_empty());
+    for machine in &three.machines {
+        assert!(data_files(&machine.path()) == first, "byte for byte");
+    }
+    // A disk is lost: its node is removed, and a new one takes its place under a new id.
+    let lost = three.nodes.pop().expect("three");
+    lost.shutdown().await.expect("stops");
+    three.machines[2] = Machine::new();
+    three.nodes[1].remove(&[3]).await.expect("removes");
+    let by_second = three.addresses[1].to_string();
+    let config = three.machines[2].config(three.addresses[2], &[&by_second]);
+    let fourth = Node::open(config).await.expect("joins");
+    assert_eq!(fourth.node_id(), 4, "an id never stands for two nodes");
+    three.nodes.push(fourth);
+    all_vote(&three.nodes, 3).await;
+    check_same(&three.nodes, count, sum).await;
+    assert!(data_files(&three.machines[2].path()) == first, "byte for byte");
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_node_grows_to_three_in_place_and_shrinks_back() {
+    let machine = Machine::new();
+    let mut config = machine.config(loopback(), &[]);
+    config.peer = None;
+    let single = Node::open(config).await.expect("opens");
+    register(&single).await;
+    single.append(&caller(), "t", vec![rows(0..10)]).await.expect("acknowledged");
+    let alone = single.add_learner(None, "127.0.0.1:1").await.expect_err("it has no peer port");
+    assert_eq!(alone.kind(), ErrorKind::InvalidArgument, "{alone}");
+    single.shutdown().await.expect("stops");
+    let first = Node::open(machine.config(free_address(), &[])).await.expect("opens");
+    let address = first.peer_address().expect("has a port").to_owned();
+    let others: Vec<Machine> = (0..2).map(|_| Machine::new()).collect();
+    let mut nodes = vec![first];
+    for other in &others {
+        let config = other.config(free_address(), &[&address]);
+        nodes.push(Node::open(config).await.expect("joins"));
+    }
+    all_vote(&nodes, 3).await;
+    nodes[2].append(&caller(), "t", vec![rows(10..20)]).await.expect("acknowledged");
+    check_same(&nodes, 20, (0..20).sum()).await;
+    nodes[1].transfer_leader(1).await.expect("the first leads, or did");
+    nodes[0].remove(&[2, 3]).await.expect("removes");
+    until("it is alone", || async { nodes[0].members().len() == 1 }).await;
+    nodes[0].append(&caller(), "t", vec![rows(20..30)]).await.expect("acknowledged");
+    check_same(&nodes[..1], 30, (0..30).sum()).await;
+    for node in nodes {
+        node.shutdown().await.expect("stops");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_that_cannot_be_are_refused_in_words_and_leave_nothing_behind() {
+    let founder = Machine::new();
+    let first = Node::open(founder.config(free_address(), &[])).await.expect("founds");
+    let address = first.peer_address().expect("has a port").to_owned();
+    until("it leads", || async { first.status().await.expect("status").leader == Some(1) }).await;
+    let refused = async |join: &str, node_id: Option<u64>| {
+        let machine = Machine::new();
+        let mut config = machine.config(free_address(), &[join]);
+        config.peer.as_mut().expect("given").node_id = node_id;
+        let error = Node::open(config).await.expect_err("refused");
+        assert!(!machine.path().join("node.alluvium").exists(), "no directory was made");
+        error.to_string()
+    };
+    let nobody = refused("127.0.0.1:1", None).await;
+    assert!(nobody.contains("cannot join the cluster at 127.0.0.1:1"), "{nobody}");
+    let taken = refused(&address, Some(1)).await;
+    assert!(taken.contains("node id 1 is taken"), "{taken}");
+    let nonsense = refused("no address at all", None).await;
+    assert!(nonsense.contains("is no address"), "{nonsense}");
+    // A directory of another cluster stays what it is, whatever it is told to join.
+    let other = Machine::new();
+    let config = other.config(free_address(), &[&address]);
+    let alone = Node::open(other.config(free_address(), &[])).await.expect("founds another one");
+    let cluster = alone.status().await.expect("status").cluster_id;
+    alone.shutdown().await.expect("stops");
+    let still = Node::open(config).await.expect("opens");
+    assert_eq!(still.status().await.expect("status").cluster_id, cluster);
+    assert_eq!(first.members().len(), 1, "nobody joined");
+    for node in [still, first] {
+        node.shutdown().await.expect("stops");
+    }
+}
