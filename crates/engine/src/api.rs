@@ -19,8 +19,9 @@ use crate::machine::{Machine, RealMachine};
 pub struct Config {
     /// The directory that holds everything of this node: log, metadata, snapshots, local buckets.
     pub data_dir: PathBuf,
-    /// The node's id. A directory belongs to one node for ever.
-    pub node_id: u64,
+    /// The node's id: a directory of another one is refused, and a new one becomes this node's. Nothing takes the
+    /// directory's; for a new one that of the certificate, the next free one of the cluster, or 1.
+    pub node_id: Option<u64>,
     /// Bytes that one query may hold in memory before it spills.
     pub query_memory_bytes: usize,
     /// How long a statement may run when the caller gives no limit.
@@ -45,7 +46,7 @@ impl Config {
     pub fn single(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
-            node_id: 1,
+            node_id: None,
             query_memory_bytes: 1024 * 1024 * 1024,
             statement_timeout: Duration::from_secs(300),
             log_bytes_max: 1024 * 1024 * 1024,

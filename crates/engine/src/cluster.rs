@@ -25,6 +25,8 @@ use crate::opening::Buckets;
 use crate::pressure::Pressure;
 use crate::{Config, Error};
 
+/// The id of the node that founds a cluster, when nobody says.
+const FIRST_NODE: u64 = 1;
 /// How long a call waits for a cluster that has no leader just now.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two tries of a call that found no leader.
@@ -49,8 +51,6 @@ pub struct PeerConfig {
     pub insecure: bool,
     /// Peer addresses of members, any of them: a new directory joins their cluster. Without one it founds a cluster.
     pub join: Vec<String>,
-    /// The id of a new node; nothing takes the next free one, or the one in the certificate.
-    pub node_id: Option<u64>,
     /// Listen only: no vote is asked for.
     pub learner: bool,
 }
@@ -110,11 +110,11 @@ pub(crate) async fn identify(
     port: Option<&Port>,
 ) -> Result<(Option<u64>, NewIdentity), Error> {
     let Some((peer, port)) = config.peer.as_ref().zip(port) else {
-        let new = NewIdentity { node_id: config.node_id, cluster_id: None, joined: false };
-        return Ok((Some(config.node_id), new));
+        let node_id = config.node_id.unwrap_or(FIRST_NODE);
+        return Ok((config.node_id, NewIdentity { node_id, cluster_id: None, joined: false }));
     };
     let certified = peer.security.identity()?;
-    let wanted = certified.map(|own| own.node).or(peer.node_id);
+    let wanted = certified.map(|own| own.node).or(config.node_id);
     if let Some(known) = DataDir::identity_of(&config.data_dir)? {
         if certified.is_some_and(|own| own != peer_identity(known)) {
             return Err(Error::OtherCertificate { path: config.data_dir.clone() });
@@ -124,7 +124,7 @@ pub(crate) async fn identify(
     }
     if peer.join.is_empty() {
         let cluster_id = certified.map(|own| own.cluster);
-        let node_id = wanted.unwrap_or(config.node_id);
+        let node_id = wanted.unwrap_or(FIRST_NODE);
         return Ok((wanted, NewIdentity { node_id, cluster_id, joined: false }));
     }
     let mut refused = None;

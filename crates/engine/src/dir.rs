@@ -83,14 +83,14 @@ impl DataDir {
         Ok(Self { root: root.to_owned(), identity, _lock: Some(lock) })
     }
 
-    /// Opens the directory of `node_id` for reading what is there. Nothing in it is made or changed; while the value
+    /// Opens the directory of the `expected` node for reading what is there. Nothing in it is made or changed; while the value
     /// lives, no process can open the directory for writing, unless it has no lock file yet.
-    pub(crate) fn look(root: &Path, node_id: u64) -> Result<Self, Error> {
+    pub(crate) fn look(root: &Path, expected: Option<u64>) -> Result<Self, Error> {
         let lock = share_lock(root)?;
         let identity = read_identity(root)?;
         let absent = || unusable(&root.join(IDENTITY_FILE), std::io::ErrorKind::NotFound.into());
         let identity = identity.ok_or_else(absent)?;
-        refuse_foreign(root, identity, node_id)?;
+        refuse_foreign(root, identity, expected.unwrap_or(identity.node_id))?;
         Ok(Self { root: root.to_owned(), identity, _lock: lock })
     }
 
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn those_who_look_share_a_directory_and_keep_others_out_of_it() {
         let root = tempfile::tempdir().expect("temporary directory");
-        let look = || DataDir::look(root.path(), 1);
+        let look = || DataDir::look(root.path(), Some(1));
         let error = look().expect_err("nothing is made");
         assert!(matches!(error, Error::DirectoryUnusable { .. }), "{error}");
         assert_eq!(std::fs::read_dir(root.path()).expect("lists").count(), 0);

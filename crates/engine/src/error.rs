@@ -210,6 +210,12 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory is a member's, and was opened as if it were alone.
+    #[error("data directory {path} is one of several nodes of a cluster: it needs a peer port")]
+    Member {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The node has no peer port, so its cluster cannot have other members.
     #[error("this node has no peer port: its cluster cannot have other members")]
     NoPeerPort,
@@ -290,9 +296,10 @@ impl Error {
             | Self::NotADataDirectory { .. }
             | Self::DirectoryUnusable { .. } => ErrorKind::InvalidArgument,
             Self::Peer(error) => peer_kind(error),
-            Self::NoAddress { .. } | Self::OtherCertificate { .. } | Self::NoPeerPort => {
-                ErrorKind::InvalidArgument
-            }
+            Self::NoAddress { .. }
+            | Self::OtherCertificate { .. }
+            | Self::Member { .. }
+            | Self::NoPeerPort => ErrorKind::InvalidArgument,
             Self::View(_)
             | Self::Diverged { .. }
             | Self::DamagedIdentity { .. }
@@ -317,6 +324,9 @@ impl Error {
             }
             Self::DirectoryLocked { .. } => {
                 "a running server has it: connect to that server, or stop it first"
+            }
+            Self::Member { .. } | Self::Raft(alluvium_raft::Error::OtherMembership) => {
+                "serve it with --peer ADDRESS, and connect to that server"
             }
             Self::Backlog { .. } => "look at the job errors of `alluvium status`; rows are safe",
             _ => return None,
@@ -375,7 +385,7 @@ fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
         | Raft::Shutdown => ErrorKind::Unavailable,
         Raft::NotInLog { .. } => ErrorKind::OutOfRange,
         Raft::ReadLog { source } => wal_kind(source),
-        Raft::ReadEntry { .. } => ErrorKind::Corrupt,
+        Raft::ReadEntry { .. } | Raft::ReadSnapshot { .. } => ErrorKind::Corrupt,
         Raft::OtherMembership | Raft::Config { .. } => ErrorKind::InvalidArgument,
         Raft::Membership { fault } => match fault {
             Membership::Unknown { .. } => ErrorKind::NotFound,

@@ -112,6 +112,10 @@ impl Node {
             effects,
         };
         let (raft, cluster) = match port {
+            // Alone it would found a cluster of its own, if its log were empty.
+            None if dir.identity().joined => {
+                return Err(Error::Member { path: config.data_dir.clone() });
+            }
             None => (start.alone().await?, None),
             Some(port) => {
                 let (jobs, reports) = (Arc::clone(&jobs), Arc::new(Reports::default()));

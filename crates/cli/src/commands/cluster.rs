@@ -91,6 +91,7 @@ async fn found(peer: &Peer, settings: &Settings) -> Result<(), Failure> {
     })?;
     let mut config = node_config(directory, settings);
     config.peer = peer_config(peer)?;
+    config.node_id = peer.node_id;
     if config.peer.is_none() {
         return Err(Failure::usage("a member needs an address for its peers")
             .with_hint("say --peer ADDRESS"));
@@ -125,7 +126,6 @@ pub(super) fn peer_config(peer: &Peer) -> Result<Option<PeerConfig>, Failure> {
         security,
         insecure: peer.peer_insecure,
         join: peer.join.clone(),
-        node_id: peer.node_id,
         learner: peer.learner,
     }))
 }

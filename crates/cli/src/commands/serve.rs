@@ -27,6 +27,7 @@ pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Fa
     let server = Server::bind(ServeOptions { listen, insecure: arguments.insecure })?;
     let mut config = node_config(directory, settings);
     config.peer = peer_config(&arguments.peer)?;
+    config.node_id = arguments.peer.node_id;
     let node = Node::open(config).await.map_err(|error| Failure::from(error).of_read())?;
     let address = server.address();
     announce(&address.to_string(), &node)?;

@@ -1,6 +1,7 @@
 //! The program from outside, as people and scripts run it: arguments, files and pipes in, text and an exit
 //! code out, on a directory of its own or through a server.
 
+mod cluster;
 mod commands;
 mod conditions;
 mod deadlines;

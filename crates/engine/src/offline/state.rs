@@ -30,6 +30,12 @@ impl Look {
         let stored = self.stored_metadata()?;
         let mut known = self.snapshots()?;
         let newest = known.last().and_then(|snapshot| snapshot.applied);
+        let carrier = known.last().and_then(|snapshot| snapshot.snapshot.as_deref());
+        self.log = match (self.log.take(), carrier) {
+            // Rows that the log has no more may be there.
+            (Some(log), Some(carrier)) => Some(log.with_snapshot(carrier).map_err(fault_error)?),
+            (log, _) => log,
+        };
         if let Some(store) = &stored {
             known.extend(self.recompute(store, "metadata")?);
         }

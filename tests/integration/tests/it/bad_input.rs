@@ -288,7 +288,7 @@ async fn directories_that_are_not_ours_to_open_are_refused() {
     assert!(matches!(error, Error::DirectoryLocked { .. }), "{error}");
     let dir = lake.dir();
     lake.node.shutdown().await.expect("stops");
-    let other = Node::open(Config { node_id: 2, ..Config::single(&dir) }).await;
+    let other = Node::open(Config { node_id: Some(2), ..Config::single(&dir) }).await;
     let error = other.expect_err("another node");
     assert!(matches!(error, Error::ForeignDirectory { .. }), "{error}");
     let foreign = tempfile::tempdir().expect("temporary directory");

@@ -47,7 +47,6 @@ impl Machine {
             security: Security::Open,
             insecure: false,
             join: join.iter().map(|address| (*address).to_owned()).collect(),
-            node_id: None,
             learner: false,
         });
         config
@@ -292,6 +291,14 @@ async fn a_node_that_comes_late_reads_files_from_its_peers_when_the_log_is_gone(
     for machine in &three.machines {
         assert!(data_files(&machine.path()) == first, "byte for byte");
     }
+    // What it installed is whole, also when nobody runs it.
+    let third = three.nodes.pop().expect("three");
+    third.shutdown().await.expect("stops");
+    let config = three.machines[2].config(three.addresses[2], &[]);
+    let report = alluvium_engine::verify_directory(&config).await.expect("looks");
+    assert_eq!(report.damage, Vec::<String>::new());
+    three.nodes.push(Node::open(config).await.expect("comes back"));
+    check_same(&three.nodes, count, sum).await;
     // A disk is lost: its node is removed, and a new one takes its place under a new id.
     let lost = three.nodes.pop().expect("three");
     lost.shutdown().await.expect("stops");
@@ -349,7 +356,7 @@ async fn joins_that_cannot_be_are_refused_in_words_and_leave_nothing_behind() {
     let refused = async |join: &str, node_id: Option<u64>| {
         let machine = Machine::new();
         let mut config = machine.config(free_address(), &[join]);
-        config.peer.as_mut().expect("given").node_id = node_id;
+        config.node_id = node_id;
         let error = Node::open(config).await.expect_err("refused");
         assert!(!machine.path().join("node.alluvium").exists(), "no directory was made");
         error.to_string()
