@@ -134,7 +134,7 @@ mod tests {
             "tonic-health",
             &["`tonic` belongs to codegen, proto, peer, server, cli"],
         );
-        caught("alluvium-wal", "openraft", &["belongs to raft, engine"]);
+        caught("alluvium-wal", "openraft", &["belongs to raft, peer"]);
         caught("alluvium-raft", "openraft", &[]);
     }
 
