@@ -87,6 +87,12 @@ pub enum Error {
         /// Why.
         fault: MembershipFault,
     },
+    /// The disk of the leader has no room. Nothing was proposed.
+    #[error("the leader refuses: {reason}")]
+    LeaderFull {
+        /// What it said.
+        reason: Box<str>,
+    },
     /// A message that no node sends which follows the protocol. It changed nothing.
     #[error("a message of a peer is refused: {fault}")]
     Message {

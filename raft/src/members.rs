@@ -40,9 +40,10 @@ impl RaftNode {
     }
 
     /// Adds a node that listens and does not vote, under an id that no node ever had; returns the id. Adding it again
-    /// under its address changes nothing.
+    /// under its address changes nothing as long as it has not answered; afterwards it is refused, because what it
+    /// acknowledged could be missing in another directory.
     ///
-    /// Without an id the next free one is taken, unless a learner has that address already.
+    /// Without an id the next free one is taken.
     ///
     /// # Errors
     /// [`Error::Membership`] when the id has another address, or the cluster is full; as [`RaftNode::propose`].
@@ -55,8 +56,10 @@ impl RaftNode {
         let ids_used = self.ids_used(&membership)?;
         let owner = membership.nodes().find(|(_, known)| known.peer == address).map(|(id, _)| *id);
         let node = match (node, owner) {
-            (Some(node), Some(owner)) if node == owner => return Ok(node),
-            (None, Some(owner)) if !membership.voter_ids().any(|voter| voter == owner) => {
+            // Its answer was lost: it has acknowledged nothing yet that could be missed.
+            (wanted, Some(owner))
+                if wanted.is_none_or(|wanted| wanted == owner) && self.is_unheard(owner) =>
+            {
                 return Ok(owner);
             }
             (_, Some(node)) => {
@@ -79,6 +82,15 @@ impl RaftNode {
         let added = self.unless_failed(self.raft.add_learner(node, address, false)).await;
         let added = added.map_err(|_fault| Error::Ambiguous)?;
         added.map(|_| node).map_err(|error| self.change_error(error))
+    }
+
+    /// Says whether a member is a learner that has never answered this leader: whoever comes under its id need not have
+    /// what it acknowledged, for that is nothing. A voter's acknowledgements are never given to another directory.
+    fn is_unheard(&self, node: u64) -> bool {
+        let metrics = self.metrics();
+        let is_learner = metrics.membership_config.membership().learner_ids().any(|id| id == node);
+        let replicated = metrics.replication.as_ref().and_then(|nodes| nodes.get(&node));
+        is_learner && replicated.is_none_or(Option::is_none)
     }
 
     /// Returns the highest id that a node has or ever had.

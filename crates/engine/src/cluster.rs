@@ -12,6 +12,7 @@ use alluvium_peer::{
     Change, Host, Identity as PeerIdentity, PeerCalls, PeerServer, Peers, Security,
 };
 use alluvium_raft::{Error as RaftError, LeaderHint, Progress, Role};
+use alluvium_stdx::Clock;
 use alluvium_types::{Entry, LogIndex, Response};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -29,10 +30,14 @@ use crate::{Config, Error};
 const FIRST_NODE: u64 = 1;
 /// How long a call waits for a cluster that has no leader just now.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a node may take to apply what its leader has answered.
+const APPLY_MAX: Duration = Duration::from_secs(30);
 /// Between two tries of a call that found no leader.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Between two tries of a node to take its place in the cluster.
 const PLACE_AGAIN: Duration = Duration::from_millis(200);
+/// How long a change that the leader took may take to show here.
+const PLACE_SHOWS: Duration = Duration::from_secs(1);
 /// A member that was silent for longer is not handed the leadership: it may be dead.
 const SILENT_MAX: Duration = Duration::from_secs(1);
 /// How long a leader that stops tries to hand over.
@@ -51,6 +56,9 @@ pub struct PeerConfig {
     pub insecure: bool,
     /// Peer addresses of members, any of them: a new directory joins their cluster. Without one it founds a cluster.
     pub join: Vec<String>,
+    /// Found a cluster with a new directory that has a certificate. Without it such a node joins or is refused: the
+    /// certificate says of which cluster it is, and that may be there already.
+    pub found: bool,
     /// Listen only: no vote is asked for.
     pub learner: bool,
 }
@@ -66,9 +74,9 @@ pub struct Member {
     pub votes: bool,
     /// Whether it leads.
     pub leads: bool,
-    /// Entries that it is known to lack; nothing when this node does not lead.
+    /// Entries that the leader does not know it to have; nothing when that is not known here.
     pub behind: Option<u64>,
-    /// How long ago it answered the leader last; nothing when this node does not lead, or it never did.
+    /// How long ago it answered the leader last; nothing when that is not known here, or it never did.
     pub silent_for: Option<Duration>,
 }
 
@@ -122,6 +130,9 @@ pub(crate) async fn identify(
         let (node_id, cluster_id) = (known.node_id, Some(known.cluster_id));
         return Ok((wanted, NewIdentity { node_id, cluster_id, joined: known.joined }));
     }
+    if peer.join.is_empty() && certified.is_some() && !peer.found {
+        return Err(Error::NotFounded { path: config.data_dir.clone() });
+    }
     if peer.join.is_empty() {
         let cluster_id = certified.map(|own| own.cluster);
         let node_id = wanted.unwrap_or(FIRST_NODE);
@@ -163,12 +174,16 @@ pub(crate) struct PeerHost {
     pub(crate) buckets: Buckets,
     pub(crate) reports: Arc<Reports>,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Host for PeerHost {
-    fn admit(&self, entry: &Entry) -> Result<(), String> {
-        let envelope = entry.envelope().map_err(|error| error.to_string())?;
-        self.pressure.check(envelope.command.kind()).map_err(|error| error.to_string())
+    fn admit(&self, entry: Entry) -> Result<Entry, String> {
+        let mut envelope = entry.envelope().map_err(|error| error.to_string())?;
+        self.pressure.check(envelope.command.kind()).map_err(|error| error.to_string())?;
+        // One clock stamps: another node's that is ahead would end everybody's sessions.
+        envelope.proposed_at_ms = self.clock.wall_ms();
+        Entry::command(&envelope, &entry.body()).map_err(|error| error.to_string())
     }
 
     fn reported(&self, node: u64, swept: LogIndex) {
@@ -210,7 +225,7 @@ impl Node {
             }
         }))
         .await?;
-        self.raft().wait_applied(response.index).await?;
+        self.applied_in_time(response.index).await?;
         Ok(response)
     }
 
@@ -228,8 +243,16 @@ impl Node {
             }
         }))
         .await?;
-        self.raft().wait_applied(index).await?;
+        self.applied_in_time(index).await?;
         Ok(index)
+    }
+
+    /// Waits until this node has applied what the leader answered. A node that is cut off or was removed never does.
+    async fn applied_in_time(&self, index: LogIndex) -> Result<(), Error> {
+        match tokio::time::timeout(APPLY_MAX, self.raft().wait_applied(index)).await {
+            Ok(applied) => Ok(applied?),
+            Err(_elapsed) => Err(Error::NotReached { index, applied: self.applied() }),
+        }
     }
 
     /// Makes a call here, or at the leader when this node does not lead. While nothing was proposed and no leader is
@@ -263,11 +286,27 @@ impl Node {
         self.raft().status().role == Role::Leader
     }
 
-    /// Returns the members of the cluster.
+    /// Returns the members of the cluster, as this node knows them.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
+        self.members_with(self.raft().progress().unwrap_or_default())
+    }
+
+    /// Returns the members of the cluster, and how far each is, as the leader knows. When it does not answer, it is as
+    /// [`Node::members`].
+    pub async fn members_as_led(&self) -> Vec<Member> {
+        let known = self.members();
+        let leader = known.iter().find(|member| member.leads && member.node != self.node_id());
+        let (Some(leader), Some(cluster)) = (leader, self.cluster()) else { return known };
+        let hint = LeaderHint { node: leader.node, address: leader.address.clone() };
+        match cluster.calls.progress(&hint).await {
+            Ok(progress) => self.members_with(progress),
+            Err(_silent) => known,
+        }
+    }
+
+    fn members_with(&self, progress: Vec<Progress>) -> Vec<Member> {
         let (membership, status) = (self.raft().membership(), self.raft().status());
-        let progress = self.raft().progress().unwrap_or_default();
         let progress: BTreeMap<u64, Progress> =
             progress.into_iter().map(|progress| (progress.node, progress)).collect();
         let voters: Vec<u64> = membership.voter_ids().collect();
@@ -354,15 +393,20 @@ impl Node {
                 Some(member) if learner || member.votes => return,
                 Some(_) => self.promote(&[own]).await,
                 // The membership that has this node in it has not come yet.
-                None => Ok(()),
+                None => Err(Error::Raft(RaftError::Unavailable)),
             };
-            if let Err(error) = taken {
-                let error = crate::jobs::error_chain(&error);
-                tracing::debug!(error, "this node has not its place in the cluster yet");
-            }
+            let again = match taken {
+                // It shows here when the entry comes.
+                Ok(()) => PLACE_SHOWS,
+                Err(error) => {
+                    let error = crate::jobs::error_chain(&error);
+                    tracing::debug!(error, "this node has not its place in the cluster yet");
+                    PLACE_AGAIN
+                }
+            };
             let mut stopping = self.stopping();
             tokio::select! {
-                () = tokio::time::sleep(PLACE_AGAIN) => {}
+                () = tokio::time::sleep(again) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             }
         }

@@ -216,6 +216,14 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// A new directory with a certificate neither joins its cluster nor was told to found it.
+    #[error(
+        "data directory {path} is new: it must join the cluster of its certificate, or found it"
+    )]
+    NotFounded {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The node has no peer port, so its cluster cannot have other members.
     #[error("this node has no peer port: its cluster cannot have other members")]
     NoPeerPort,
@@ -299,6 +307,7 @@ impl Error {
             Self::NoAddress { .. }
             | Self::OtherCertificate { .. }
             | Self::Member { .. }
+            | Self::NotFounded { .. }
             | Self::NoPeerPort => ErrorKind::InvalidArgument,
             Self::View(_)
             | Self::Diverged { .. }
@@ -324,6 +333,9 @@ impl Error {
             }
             Self::DirectoryLocked { .. } => {
                 "a running server has it: connect to that server, or stop it first"
+            }
+            Self::NotFounded { .. } => {
+                "say --join HOST:PORT; `alluvium cluster init` makes the first node of a new cluster"
             }
             Self::Member { .. } | Self::Raft(alluvium_raft::Error::OtherMembership) => {
                 "serve it with --peer ADDRESS, and connect to that server"
@@ -398,6 +410,7 @@ fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
             | Membership::Refused { .. } => ErrorKind::InvalidArgument,
         },
         Raft::Receive { .. } => ErrorKind::Unavailable,
+        Raft::LeaderFull { .. } => ErrorKind::StorageFull,
         Raft::NotACommand | _ => ErrorKind::Internal,
     }
 }

@@ -123,6 +123,12 @@ impl Jobs {
         self.sweep_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Forgets failures of files that the state does not know any more.
+    pub(crate) fn keep_failures(&self, is_known: impl Fn(&(DatasetKey, FileId)) -> bool) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.retain(|key, _| is_known(key));
+    }
+
     fn round_ended(&self) {
         self.rounds.send_modify(|rounds| *rounds += 1);
     }
@@ -130,6 +136,8 @@ impl Jobs {
 
 /// Runs jobs until the node shuts down.
 pub(crate) async fn run(node: Node, mut shutdown: watch::Receiver<bool>) {
+    // What a member applies before it has caught up may be long past: files would be made that the state has forgotten.
+    node.until_caught_up().await;
     while !*shutdown.borrow() {
         let failed = round(&node).await;
         node.jobs().round_ended();
@@ -158,8 +166,36 @@ async fn round(node: &Node) -> bool {
     else {
         return true;
     };
+    let (seals, compactions) = seals_first(node, planned);
+    let mut failed = make_files(node, seals).await;
+    // The inputs of a compaction must lie here before it is tried, and what is swept may be what a missing file is
+    // made of.
+    match complete(node).await {
+        Ok(true) => {}
+        Ok(false) => return true,
+        Err(error) => {
+            let error = error_chain(&error);
+            tracing::warn!(error, "the files of this node could not be completed, will try again");
+            return true;
+        }
+    }
+    failed |= make_files(node, compactions).await;
+    if node.is_stopping() {
+        return false;
+    }
+    let swept = sweep(node).await;
+    if let Err(error) = &swept {
+        tracing::warn!(error = error_chain(error), "objects could not be deleted, will try again");
+    }
+    failed |= swept.is_err();
+    node.jobs().swept(swept.err());
+    failed
+}
+
+/// Makes planned files; says whether one failed.
+async fn make_files(node: &Node, planned: Vec<(DatasetKey, FileId)>) -> bool {
     let mut failed = false;
-    for (dataset, file) in seals_first(node, planned) {
+    for (dataset, file) in planned {
         if node.is_stopping() {
             return false;
         }
@@ -171,22 +207,14 @@ async fn round(node: &Node) -> bool {
             }
         }
     }
-    let swept = match complete(node).await {
-        // What is swept may be what a missing file is made of.
-        Ok(false) => return true,
-        Ok(true) => sweep(node).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = &swept {
-        tracing::warn!(error = error_chain(error), "objects could not be deleted, will try again");
-    }
-    failed |= swept.is_err();
-    node.jobs().swept(swept.err());
     failed
 }
 
-/// Puts seals before compactions: the log waits for seals, and nothing waits for the others.
-fn seals_first(node: &Node, planned: Vec<(DatasetKey, FileId)>) -> Vec<(DatasetKey, FileId)> {
+/// Files of datasets.
+type Planned = Vec<(DatasetKey, FileId)>;
+
+/// Tells seals from compactions: the log waits for seals, and nothing waits for the others.
+fn seals_first(node: &Node, planned: Planned) -> (Planned, Planned) {
     let is_seal = |&(dataset, file): &(DatasetKey, FileId)| {
         let plan = catalog::file(node.view(), dataset, file, LogIndex::MAX);
         // One that cannot be read fails when it is made, and is told there.
@@ -194,8 +222,7 @@ fn seals_first(node: &Node, planned: Vec<(DatasetKey, FileId)>) -> Vec<(DatasetK
             plan.is_some_and(|plan| matches!(plan.content, FileContent::Seal { .. }))
         })
     };
-    let (seals, others): (Vec<_>, Vec<_>) = planned.into_iter().partition(is_seal);
-    seals.into_iter().chain(others).collect()
+    planned.into_iter().partition(is_seal)
 }
 
 /// Puts the attested files that this node lacks into its buckets, where others may attest.
@@ -219,7 +246,9 @@ async fn make_file(node: &Node, dataset: DatasetKey, file: FileId) -> Result<(),
         None => write_file(node, dataset, &plan).await?,
     };
     if node.cluster().is_some() {
-        node.replica().note_made(key, outcome.clone());
+        if matches!(outcome, AttestOutcome::Written(_)) {
+            node.replica().note_made(key, outcome.clone());
+        }
         if !node.leads() {
             return Ok(());
         }
@@ -241,7 +270,10 @@ async fn write_file(
     };
     match (made, &plan.content) {
         (Ok(outcome), _) => Ok(outcome),
-        (Err(error), FileContent::Compaction { .. }) if !error.is_transient() => {
+        // Only the one who decides gives it up: another node may be able to make it.
+        (Err(error), FileContent::Compaction { .. })
+            if !error.is_transient() && (node.cluster().is_none() || node.leads()) =>
+        {
             // Inputs that do not add up must not stay reserved: the compaction is given up, loudly.
             let error = Error::from(error);
             node.jobs().abandon(dataset, plan.file, &error);

@@ -32,6 +32,8 @@ use crate::scrub::{self, Scrub};
 use crate::tasks::{Tasks, blocking};
 use crate::{Config, Error};
 
+/// Between two tries of a node to learn how far it must catch up.
+const CATCH_UP_AGAIN: Duration = Duration::from_millis(200);
 /// Effects that may wait for the job task; more are dropped, because the state lists every job anyway.
 const EFFECTS_MAX: usize = 1_024;
 
@@ -76,6 +78,8 @@ struct Parts {
     upload_ids: Mutex<Prng>,
     clock: Arc<dyn Clock>,
     shutdown: watch::Sender<bool>,
+    /// Whether everything that was acknowledged before this start is applied.
+    caught_up: watch::Sender<bool>,
     /// Taken by shutdown, which must hear how the last write went.
     log: Mutex<Option<WalService>>,
     dir: DataDir,
@@ -111,6 +115,7 @@ impl Node {
             store: Arc::clone(&store) as _,
             effects,
         };
+        let is_alone = port.is_none();
         let (raft, cluster) = match port {
             // Alone it would found a cluster of its own, if its log were empty.
             None if dir.identity().joined => {
@@ -120,7 +125,8 @@ impl Node {
             Some(port) => {
                 let (jobs, reports) = (Arc::clone(&jobs), Arc::new(Reports::default()));
                 let (pressure, buckets) = (Arc::clone(&pressure), buckets.clone());
-                let host = PeerHost { pressure, buckets, reports, jobs };
+                let clock = config.machine.clock();
+                let host = PeerHost { pressure, buckets, reports, jobs, clock };
                 let (raft, cluster) =
                     start.member(port, dir.identity(), host, &tasks, &shutdown).await?;
                 (raft, Some(cluster))
@@ -145,6 +151,7 @@ impl Node {
             upload_ids: Mutex::new(prng),
             clock,
             shutdown: shutdown.clone(),
+            caught_up: watch::Sender::new(is_alone),
             log: Mutex::new(Some(log.service)),
             dir,
         };
@@ -181,16 +188,36 @@ impl Node {
         spawner.task("maintenance", maintenance.boxed());
     }
 
-    /// Waits until a leader is known and what was acknowledged before this start is applied.
+    /// Waits until a leader is known and everything that was acknowledged before this start is applied.
     async fn become_ready(self) {
         let mut shutdown = self.parts.shutdown.subscribe();
+        let caught_up = async {
+            self.parts.raft.wait_ready().await?;
+            while let Err(error) = self.linearizable().await {
+                tracing::debug!(error = jobs::error_chain(&error), "the node has not caught up");
+                tokio::time::sleep(CATCH_UP_AGAIN).await;
+            }
+            Ok::<(), Error>(())
+        };
         tokio::select! {
-            ready = self.parts.raft.wait_ready() => match ready {
-                Ok(()) => tracing::info!(applied = %self.applied(), "the node is ready"),
+            ready = caught_up => match ready {
+                Ok(()) => {
+                    tracing::info!(applied = %self.applied(), "the node is ready");
+                    self.parts.caught_up.send_replace(true);
+                }
                 Err(error) => {
                     tracing::debug!(error = jobs::error_chain(&error), "the node is not ready");
                 }
             },
+            _ = shutdown.wait_for(|shutdown| *shutdown) => {}
+        }
+    }
+
+    /// Waits until this node has applied everything that was acknowledged before it started, or is told to stop.
+    pub(crate) async fn until_caught_up(&self) {
+        let (mut caught_up, mut shutdown) = (self.parts.caught_up.subscribe(), self.stopping());
+        tokio::select! {
+            _ = caught_up.wait_for(|caught_up| *caught_up) => {}
             _ = shutdown.wait_for(|shutdown| *shutdown) => {}
         }
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alluvium_metastore::{OpenOptions, RocksStore};
-use alluvium_peer::{Host, PeerCalls};
+use alluvium_peer::{Host, PeerCalls, Peers};
 use alluvium_query::{BucketSource, QueryConfig, QueryEngine, Sources};
 use alluvium_raft::{EffectSender, Fault, RaftConfig, RaftNode, Timings};
 use alluvium_state_machine::{MetaStore, StoreError};
@@ -75,9 +75,9 @@ impl Start {
         let peers = port.peers(own);
         let calls = PeerCalls::new(peers.clone());
         let Self { config, log, store, effects } = self;
-        let raft = RaftNode::start_with_peers(config, log, store, effects, peers).await?;
+        let raft = RaftNode::start_with_peers(config, log, store, effects, peers.clone()).await?;
         let reports = Arc::clone(&host.reports);
-        serve_peers(tasks, port, own, &raft, host, shutdown.subscribe());
+        serve_peers(tasks, (port, peers), own, &raft, host, shutdown.subscribe());
         if !own.joined
             && let Err(error) = raft.initialize_if_new().await
         {
@@ -160,7 +160,7 @@ pub(crate) fn is_metadata_damage(fault: &Fault) -> bool {
 /// Answers peers until the node is told to stop.
 fn serve_peers(
     tasks: &Tasks,
-    port: Port,
+    (port, peers): (Port, Peers),
     own: Identity,
     raft: &RaftNode,
     host: PeerHost,
@@ -168,7 +168,8 @@ fn serve_peers(
 ) {
     let stopping = async move { drop(shutdown.wait_for(|shutdown| *shutdown).await) };
     let host: Arc<dyn Host> = Arc::new(host);
-    let serving = port.server.run(cluster::peer_identity(own), raft.clone(), host, stopping);
+    let own = cluster::peer_identity(own);
+    let serving = port.server.run(own, raft.clone(), host, peers, stopping);
     let served = async move {
         if let Err(error) = serving.await {
             tracing::error!(error = jobs::error_chain(&error), "the peer port is closed");

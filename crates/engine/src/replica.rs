@@ -77,6 +77,11 @@ impl Node {
         let mut missing = Vec::new();
         for dataset in catalog::list(self.view(), at)? {
             let key = dataset.dataset;
+            let newest = catalog::dataset(self.view(), key, LogIndex::MAX)?;
+            if newest.is_none_or(|newest| at < newest.floor) {
+                // Dropped, or not readable there any more: its files may be gone for good.
+                continue;
+            }
             for record in catalog::files(self.view(), key, at)? {
                 if record.attested().is_some() && !self.replica().is_ready((key, record.file)) {
                     missing.push((key, record));
@@ -96,6 +101,7 @@ impl Node {
             known.extend(files.iter().map(|record| (key, record.file)));
         }
         self.replica().keep(&known, &planned);
+        self.jobs().keep_failures(|key| known.contains(key) || planned.contains(key));
         let mut is_complete = true;
         // In the order of their ids: an input comes before what is made of it.
         for (dataset, record) in self.missing(LogIndex::MAX)? {
@@ -124,11 +130,18 @@ impl Node {
         }
         let context = self.file_context(dataset)?;
         let object = object_key(dataset, record.file, record.generation);
-        let found = context.bucket.head(&object).await?;
-        if found.is_some_and(|found| found.size == attested.digest.len_bytes) {
-            // Written and read back before a restart; every read verifies its blocks anyway.
-            self.replica().note_ready(key);
-            return Ok(());
+        match context.bucket.head(&object).await? {
+            Some(found) if found.size == attested.digest.len_bytes => {
+                // Written and read back before a restart; every read verifies its blocks anyway.
+                self.replica().note_ready(key);
+                return Ok(());
+            }
+            Some(found) => {
+                let (file, bytes) = (record.file, found.size);
+                tracing::error!(%dataset, %file, bytes, "a data file has another length, it is made anew");
+                context.bucket.delete(&object).await?;
+            }
+            None => {}
         }
         let made = match &record.content {
             FileContent::Seal { .. } => alluvium_materialize::seal(&context, record).await,
@@ -152,23 +165,22 @@ impl Node {
         Ok(())
     }
 
-    /// Waits until every file that a read at an index may need is in this node's buckets.
+    /// Waits until every file that a read at an index may need is in this node's buckets, but for those that cannot be
+    /// had at present: a query that needs one of these fails by its name.
     ///
     /// # Errors
-    /// What is wrong with a file, when one cannot be had.
+    /// When the metadata cannot be read, or the task that makes files has died.
     pub(crate) async fn await_files(&self, at: LogIndex) -> Result<(), Error> {
         if self.cluster().is_none() {
             return Ok(());
         }
         let mut rounds = self.jobs().rounds();
         loop {
-            let missing = self.missing(at)?;
-            let Some((dataset, record)) = missing.first() else { return Ok(()) };
-            let failures = self.jobs().failures();
-            let failed = failures.iter().find(|(key, _)| *key == (*dataset, record.file));
-            if let Some((_, failure)) = failed {
-                let (reason, kind) = (failure.reason.clone(), failure.kind);
-                return Err(Error::JobFailed { file: record.file, reason, kind });
+            let failed: BTreeSet<FileKey> =
+                self.jobs().failures().into_iter().map(|(key, _)| key).collect();
+            let mut missing = self.missing(at)?.into_iter();
+            if missing.all(|(dataset, record)| failed.contains(&(dataset, record.file))) {
+                return Ok(());
             }
             self.jobs().wake();
             self.check_tasks()?;

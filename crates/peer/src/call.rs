@@ -3,9 +3,10 @@
 //! It must not look for the leader. Invariant: a proposal whose answer was lost is told as ambiguous, never as failed.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use alluvium_proto::peer::v1 as wire;
-use alluvium_raft::{Error, LeaderHint, MembershipFault};
+use alluvium_raft::{Error, LeaderHint, MembershipFault, Progress};
 use alluvium_types::{Entry, LogIndex, Response, codec};
 use bytes::{Bytes, BytesMut};
 use tonic::{Code, Status};
@@ -132,6 +133,24 @@ impl PeerCalls {
         }
     }
 
+    /// Asks the leader how far each member is.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it does not answer.
+    pub async fn progress(&self, leader: &LeaderHint) -> Result<Vec<Progress>, Error> {
+        let mut wire = self.wire(leader)?;
+        let asked = wire.progress(wire::ProgressRequest {});
+        let answered = tokio::time::timeout(limits::CONNECT_MAX, asked).await;
+        let reply = answered.map_err(|_elapsed| Error::Unavailable)?;
+        let members = reply.map_err(|_status| Error::Unavailable)?.into_inner().members;
+        let member = |member: wire::MemberProgress| Progress {
+            node: member.node,
+            behind: member.behind,
+            silent_for: member.silent_ms.map(Duration::from_millis),
+        };
+        Ok(members.into_iter().map(member).collect())
+    }
+
     /// Tells the leader what this node has deleted.
     ///
     /// # Errors
@@ -217,6 +236,7 @@ pub(crate) fn error_of(refusal: wire::Refusal) -> Error {
             Error::NotLeader { hint }
         }
         Reason::NotACommand => Error::NotACommand,
+        Reason::Full => Error::LeaderFull { reason: refusal.detail.into_boxed_str() },
         Reason::Membership => {
             let reason = refusal.detail.into_boxed_str();
             Error::Membership { fault: MembershipFault::Refused { reason } }

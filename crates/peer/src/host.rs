@@ -9,11 +9,12 @@ use futures::future::BoxFuture;
 
 /// The node above consensus, as its peers see it.
 pub trait Host: Send + Sync + 'static {
-    /// Refuses a forwarded command that this node could not carry to the end, in words.
+    /// Takes a forwarded command and stamps it with this node's clock, or refuses one that this node could not carry to
+    /// the end, in words.
     ///
     /// # Errors
     /// The reason.
-    fn admit(&self, entry: &Entry) -> Result<(), String>;
+    fn admit(&self, entry: Entry) -> Result<Entry, String>;
 
     /// Hears that a node deleted the objects that the state gave up at or below an index.
     fn reported(&self, node: u64, swept: LogIndex);
@@ -27,8 +28,8 @@ pub trait Host: Send + Sync + 'static {
 pub struct NoHost;
 
 impl Host for NoHost {
-    fn admit(&self, _entry: &Entry) -> Result<(), String> {
-        Ok(())
+    fn admit(&self, entry: Entry) -> Result<Entry, String> {
+        Ok(entry)
     }
 
     fn reported(&self, _node: u64, _swept: LogIndex) {}

@@ -3,9 +3,10 @@
 //! Each client has a connection of its own, so that a heartbeat never waits behind entries or a snapshot. It must not
 //! retry: openraft does, after the waits that [`backoff`] gives. Invariant: no call waits for ever.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_proto::peer::v1 as wire;
@@ -41,13 +42,24 @@ pub(crate) type Wire = PeerClient<InterceptedService<Channel, Stamp>>;
 pub struct Peers {
     own: Identity,
     security: Security,
+    // Members that moved since the links to them were made; looked up when a call is made.
+    moved: Arc<Mutex<BTreeMap<u64, String>>>,
 }
 
 impl Peers {
     /// Makes the network of a node.
     #[must_use]
     pub fn new(own: Identity, security: Security) -> Self {
-        Self { own, security }
+        Self { own, security, moved: Arc::default() }
+    }
+
+    /// Says where a member is reached from now on, by links that are there already.
+    pub(crate) fn moved(&self, node: u64, address: String) {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).insert(node, address);
+    }
+
+    fn moved_to(&self, node: u64) -> Option<String> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
     }
 
     pub(crate) fn connect(&self, target: u64, address: &str) -> Result<Wire, String> {
@@ -82,15 +94,18 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
         if let Err(reason) = &wire {
             tracing::warn!(node = target, reason, "a peer cannot be called");
         }
-        PeerLink { own: self.own.node, target, wire }
+        // What the membership says now is newer than any move before it.
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).remove(&target);
+        PeerLink { peers: self.clone(), target, address: node.peer.clone(), wire }
     }
 }
 
 /// The way to one other node.
 #[derive(Debug)]
 pub struct PeerLink {
-    own: u64,
+    peers: Peers,
     target: u64,
+    address: String,
     /// Or why there is no way.
     wire: Result<Wire, String>,
 }
@@ -119,12 +134,16 @@ pub(crate) fn failed(status: &Status) -> RPCError<TypeConfig> {
 }
 
 impl PeerLink {
-    fn wire(&self) -> Result<Wire, RPCError<TypeConfig>> {
+    fn wire(&mut self) -> Result<Wire, RPCError<TypeConfig>> {
+        if let Some(address) = self.peers.moved_to(self.target).filter(|to| *to != self.address) {
+            self.wire = self.peers.connect(self.target, &address);
+            self.address = address;
+        }
         self.wire.clone().map_err(|reason| unreachable(&AnyError::error(reason)))
     }
 
     fn timeout(&self, action: RPCTypes, timeout: Duration) -> RPCError<TypeConfig> {
-        RPCError::Timeout(Timeout { action, id: self.own, target: self.target, timeout })
+        RPCError::Timeout(Timeout { action, id: self.peers.own.node, target: self.target, timeout })
     }
 
     async fn within<T>(
@@ -142,7 +161,7 @@ impl PeerLink {
     }
 
     async fn send_snapshot(
-        &self,
+        &mut self,
         vote: Vote,
         snapshot: SnapshotOf<TypeConfig, SnapshotFile>,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use alluvium_proto::peer::v1 as wire;
 use alluvium_raft::{RaftNode, ReceivedSnapshot, Vote};
+use alluvium_stdx::durable;
 use futures::{Stream, StreamExt};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt as _;
@@ -71,14 +72,17 @@ impl Receiver {
     }
 
     async fn install(&self, announced: Announced) -> Result<Vote, Status> {
-        let path = announced.path.clone();
+        // The call may be dropped while consensus goes on with the file, and the next offer removes what is received:
+        // from here on it has a name that no offer touches, and that the next start removes.
+        let path = announced.path.with_extension("installing.tmp");
+        durable::rename(&announced.path, &path).map_err(|error| unwritable(&error))?;
         let installed = self
             .node
             .install(ReceivedSnapshot {
                 vote: announced.vote,
                 last: announced.last,
                 membership: announced.membership,
-                path: announced.path,
+                path: path.clone(),
                 bytes: announced.bytes,
             })
             .await;

@@ -18,7 +18,7 @@ use crate::door::Doorkeeper;
 use crate::identity::{Gate, Identity};
 use crate::security::Security;
 use crate::service::Service;
-use crate::{Error, Host, limits};
+use crate::{Error, Host, Peers, limits};
 
 /// A bound peer port that does not answer yet.
 #[derive(Debug)]
@@ -59,12 +59,13 @@ impl PeerServer {
         own: Identity,
         node: RaftNode,
         host: Arc<dyn Host>,
+        peers: Peers,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
         let shutdown = shutdown.boxed().shared();
         let is_certified = self.security.is_mutual();
         let door = DoorServer::new(Doorkeeper { own, is_certified, node: node.clone() });
-        let service = Generated::new(Service::new(node, host, shutdown.clone()))
+        let service = Generated::new(Service::new(node, host, peers, shutdown.clone()))
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
         let service = InterceptedService::new(service, Gate::new(own, is_certified));

@@ -18,13 +18,14 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::convert;
 use crate::identity::Sender;
 use crate::receive::Receiver;
-use crate::{Host, limits};
+use crate::{Host, Peers, limits};
 
 /// The peer service of a node.
 pub(crate) struct Service {
     node: RaftNode,
     receiver: Receiver,
     host: Arc<dyn Host>,
+    peers: Peers,
     shutdown: Shutdown,
 }
 
@@ -38,8 +39,23 @@ impl std::fmt::Debug for Service {
 pub(crate) type Shutdown = Shared<BoxFuture<'static, ()>>;
 
 impl Service {
-    pub(crate) fn new(node: RaftNode, host: Arc<dyn Host>, shutdown: Shutdown) -> Self {
-        Self { receiver: Receiver::new(node.clone()), node, host, shutdown }
+    pub(crate) fn new(
+        node: RaftNode,
+        host: Arc<dyn Host>,
+        peers: Peers,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { receiver: Receiver::new(node.clone()), node, host, peers, shutdown }
+    }
+
+    /// Refuses a node that was removed, so that it hears of it. A node that follows may not know a newcomer yet.
+    fn not_a_member(&self, from: u64) -> Option<wire::Refusal> {
+        let status = self.node.status();
+        if status.leader != Some(status.node) || self.node.membership().get_node(&from).is_some() {
+            return None;
+        }
+        let fault = MembershipFault::Unknown { node: from };
+        Some(refusal(&RaftError::Membership { fault }))
     }
 
     async fn change(&self, change: wire::change_request::Change) -> Result<u64, RaftError> {
@@ -55,7 +71,10 @@ impl Service {
                 self.node.add_learner(node, &newcomer.address).await
             }
             Change::SetAddress(member) => {
-                self.node.set_address(member.node, &member.address).await.map(|()| 0)
+                self.node.set_address(member.node, &member.address).await?;
+                // openraft keeps the link that it has: it finds the new way there.
+                self.peers.moved(member.node, member.address);
+                Ok(0)
             }
         }
     }
@@ -241,15 +260,19 @@ impl Peer for Service {
         request: Request<wire::ProposeRequest>,
     ) -> Result<Response<wire::ProposeReply>, Status> {
         use wire::propose_reply::Outcome;
+        if let Some(refusal) = self.not_a_member(sender(&request)) {
+            let outcome = Some(Outcome::Refusal(refusal));
+            return Ok(Response::new(wire::ProposeReply { outcome }));
+        }
         let entry = Entry::parse(request.into_inner().frame);
         let entry = entry.map_err(|error| malformed(&error))?;
-        let outcome = match self.host.admit(&entry) {
+        let outcome = match self.host.admit(entry) {
             Err(detail) => Outcome::Refusal(wire::Refusal {
-                reason: wire::refusal::Reason::Unavailable.into(),
+                reason: wire::refusal::Reason::Full.into(),
                 detail,
                 ..wire::Refusal::default()
             }),
-            Ok(()) => match self.node.propose(entry).await {
+            Ok(entry) => match self.node.propose(entry).await {
                 Ok(response) => Outcome::Response(convert::response_to_wire(&response)),
                 Err(error) => Outcome::Refusal(refusal(&error)),
             },
@@ -259,9 +282,13 @@ impl Peer for Service {
 
     async fn read_index(
         &self,
-        _request: Request<wire::ReadIndexRequest>,
+        request: Request<wire::ReadIndexRequest>,
     ) -> Result<Response<wire::ReadIndexReply>, Status> {
         use wire::read_index_reply::Outcome;
+        if let Some(refusal) = self.not_a_member(sender(&request)) {
+            let outcome = Some(Outcome::Refusal(refusal));
+            return Ok(Response::new(wire::ReadIndexReply { outcome }));
+        }
         let outcome = match self.node.read_index().await {
             Ok(index) => Outcome::Index(index.0),
             Err(error) => Outcome::Refusal(refusal(&error)),
@@ -275,6 +302,10 @@ impl Peer for Service {
     ) -> Result<Response<wire::ChangeReply>, Status> {
         use wire::change_reply::Outcome;
         let from = sender(&request);
+        if let Some(refusal) = self.not_a_member(from) {
+            let outcome = Some(Outcome::Refusal(refusal));
+            return Ok(Response::new(wire::ChangeReply { outcome }));
+        }
         let change = request.into_inner().change;
         let change = change.ok_or_else(|| malformed(&"a change of nothing"))?;
         tracing::info!(from, ?change, "the membership is to be changed");
@@ -283,6 +314,22 @@ impl Peer for Service {
             Err(error) => Outcome::Refusal(refusal(&error)),
         };
         Ok(Response::new(wire::ChangeReply { outcome: Some(outcome) }))
+    }
+
+    async fn progress(
+        &self,
+        _request: Request<wire::ProgressRequest>,
+    ) -> Result<Response<wire::ProgressReply>, Status> {
+        let member = |member: alluvium_raft::Progress| wire::MemberProgress {
+            node: member.node,
+            behind: member.behind,
+            silent_ms: member
+                .silent_for
+                .map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+        };
+        let members = self.node.progress().unwrap_or_default();
+        let members = members.into_iter().map(member).collect();
+        Ok(Response::new(wire::ProgressReply { members }))
     }
 
     async fn report(

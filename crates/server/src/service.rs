@@ -73,7 +73,7 @@ impl Service {
             Change::TransferLeader(to) => self.node.transfer_leader(to).await.map(|()| None),
         };
         let added = changed.map_err(|error| engine_status(&error))?;
-        let members = replies::members(&self.node.members());
+        let members = replies::members(&self.node.members_as_led().await);
         Ok(v1::ChangeMembersResponse { members, added })
     }
 
@@ -247,7 +247,8 @@ impl Lake for Service {
         request: Request<v1::ListMembersRequest>,
     ) -> Answer<v1::ListMembersResponse> {
         within(deadline::of(request.metadata()), async {
-            Ok(v1::ListMembersResponse { members: replies::members(&self.node.members()) })
+            let members = replies::members(&self.node.members_as_led().await);
+            Ok(v1::ListMembersResponse { members })
         })
         .await
     }

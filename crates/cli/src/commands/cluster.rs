@@ -90,7 +90,7 @@ async fn found(peer: &Peer, settings: &Settings) -> Result<(), Failure> {
         Failure::usage("a node needs a directory").with_hint("say --data-dir DIR")
     })?;
     let mut config = node_config(directory, settings);
-    config.peer = peer_config(peer)?;
+    config.peer = peer_config(peer)?.map(|peer| PeerConfig { found: true, ..peer });
     config.node_id = peer.node_id;
     if config.peer.is_none() {
         return Err(Failure::usage("a member needs an address for its peers")
@@ -126,6 +126,7 @@ pub(super) fn peer_config(peer: &Peer) -> Result<Option<PeerConfig>, Failure> {
         security,
         insecure: peer.peer_insecure,
         join: peer.join.clone(),
+        found: false,
         learner: peer.learner,
     }))
 }

@@ -131,6 +131,25 @@ fn certificates_are_made_for_a_cluster_and_servers_take_them() {
     let made = cluster(1, "init", &[]).json();
     assert_eq!(made["cluster_id"], issued[0]["cluster"], "the certificate says of which cluster");
     assert_eq!(made["node_id"], 1);
+    // A directory that was lost is not founded again by the command that serves it.
+    let lost = run(&[
+        "serve",
+        "--data-dir",
+        "lost",
+        "--listen",
+        "127.0.0.1:0",
+        "--peer",
+        "127.0.0.1:0",
+        "--peer-ca",
+        &file(1, "authority"),
+        "--peer-cert",
+        &file(1, "certificate"),
+        "--peer-key",
+        &file(1, "key"),
+    ])
+    .error(1);
+    let message = lost["message"].as_str().expect("text");
+    assert!(message.contains("it must join the cluster of its certificate"), "{message}");
     let nobody = cluster(2, "join", &["--join", "127.0.0.1:1"]).error(1);
     let message = nobody["message"].as_str().expect("text");
     assert!(message.contains("cannot join the cluster at 127.0.0.1:1"), "{message}");

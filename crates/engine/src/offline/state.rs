@@ -175,19 +175,20 @@ impl Look {
         if from.applied.is_none() {
             return Ok(store);
         }
-        let exported = self.scratch.path().join("exported");
-        let path = match (&from.snapshot, stored) {
-            (Some(path), _) => path,
+        match (&from.snapshot, stored) {
+            (Some(path), _) => restore(&store, path).map_err(fault_error)?,
             (None, Some(stored)) => {
+                // The state's stream alone: entries that a snapshot carries are not needed here.
+                let exported = self.scratch.path().join("exported");
                 let failed = |source| Error::ScratchUnusable { path: exported.clone(), source };
                 let mut sink = std::io::BufWriter::new(File::create(&exported).map_err(failed)?);
                 stored.export(&mut sink)?;
                 std::io::Write::flush(&mut sink).map_err(failed)?;
-                &exported
+                let source = File::open(&exported).map_err(failed)?;
+                store.import(&mut std::io::BufReader::new(source))?;
             }
             (None, None) => panic!("a state that is in no snapshot is the stored one"),
-        };
-        restore(&store, path).map_err(fault_error)?;
+        }
         Ok(store)
     }
 }

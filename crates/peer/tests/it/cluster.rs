@@ -114,11 +114,19 @@ async fn the_leadership_is_handed_over_and_a_member_replaced() {
     let unknown = leading.promote(&[4]).await.expect_err("no member yet");
     assert!(matches!(unknown, Error::Membership { fault: MembershipFault::Unknown { node: 4 } }));
     leading.add_learner(Some(4), &address).await.expect("joins");
-    leading.add_learner(Some(4), &address).await.expect("joining again changes nothing");
     let taken = leading.add_learner(Some(4), "127.0.0.1:1").await.expect_err("the id is taken");
     let expected = Error::Membership { fault: MembershipFault::Taken { node: 4, address } };
     assert_eq!(taken.to_string(), expected.to_string());
     promote(&leading, &[4]).await;
+    // It has acknowledged entries: a directory that comes under its id now would not have them.
+    for wanted in [Some(4), None] {
+        let again = leading.add_learner(wanted, &fourth.address.to_string()).await;
+        let again = again.expect_err("the id is never given twice");
+        assert!(matches!(
+            &again,
+            Error::Membership { fault: MembershipFault::Taken { node: 4, .. } }
+        ));
+    }
     leading.remove(&[3]).await.expect("removes");
     let gone = leading.remove(&[3]).await.expect_err("it is gone");
     assert!(matches!(gone, Error::Membership { fault: MembershipFault::Unknown { node: 3 } }));

@@ -74,12 +74,12 @@ impl Machine {
         let store: Arc<dyn MetaStore> = Arc::<MemoryStore>::clone(&self.store);
         let config = config(self.node, &self.address.to_string(), &self.snapshots());
         let server = PeerServer::bind(self.address, self.security.clone(), false).expect("binds");
-        let node = RaftNode::start_with_peers(config, wal, store, sender, peers);
+        let node = RaftNode::start_with_peers(config, wal, store, sender, peers.clone());
         let node = node.await.expect("starts");
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async move { drop(stopped.await) };
         let (own, address) = (self.identity(), server.address());
-        let serving = server.run(own, node.clone(), Arc::new(NoHost), until);
+        let serving = server.run(own, node.clone(), Arc::new(NoHost), peers, until);
         let served = async move { serving.await.expect("serves") };
         #[expect(clippy::disallowed_methods, reason = "a server beside the test")]
         let served = tokio::spawn(served);

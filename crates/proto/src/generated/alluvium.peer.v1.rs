@@ -92,6 +92,25 @@ pub mod change_reply {
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProgressRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProgressReply {
+    /// Empty when the node that answers does not lead.
+    #[prost(message, repeated, tag = "1")]
+    pub members: ::prost::alloc::vec::Vec<MemberProgress>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberProgress {
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// Entries of the leader's log that it is not known to have.
+    #[prost(uint64, tag = "2")]
+    pub behind: u64,
+    /// Since it answered last; absent when it never did.
+    #[prost(uint64, optional, tag = "3")]
+    pub silent_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReportRequest {
     /// Objects that the state gave up at or below this index are deleted at the caller.
     #[prost(uint64, tag = "1")]
@@ -327,8 +346,10 @@ pub mod refusal {
         Stopped = 4,
         /// The bytes are no command.
         NotACommand = 5,
-        /// The membership cannot be changed like that.
+        /// The membership cannot be changed like that, or the caller is no member any more.
         Membership = 6,
+        /// The disk of the leader has no room. Nothing was proposed.
+        Full = 7,
     }
     impl Reason {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -344,6 +365,7 @@ pub mod refusal {
                 Self::Stopped => "REASON_STOPPED",
                 Self::NotACommand => "REASON_NOT_A_COMMAND",
                 Self::Membership => "REASON_MEMBERSHIP",
+                Self::Full => "REASON_FULL",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -356,6 +378,7 @@ pub mod refusal {
                 "REASON_STOPPED" => Some(Self::Stopped),
                 "REASON_NOT_A_COMMAND" => Some(Self::NotACommand),
                 "REASON_MEMBERSHIP" => Some(Self::Membership),
+                "REASON_FULL" => Some(Self::Full),
                 _ => None,
             }
         }
@@ -658,6 +681,28 @@ pub mod peer_client {
                 .insert(GrpcMethod::new("alluvium.peer.v1.Peer", "Change"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says how far each member is, as the leader knows.
+        pub async fn progress(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ProgressRequest>,
+        ) -> std::result::Result<tonic::Response<super::ProgressReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/alluvium.peer.v1.Peer/Progress",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("alluvium.peer.v1.Peer", "Progress"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Says what the caller has done that the leader waits for.
         pub async fn report(
             &mut self,
@@ -768,6 +813,11 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::ChangeRequest>,
         ) -> std::result::Result<tonic::Response<super::ChangeReply>, tonic::Status>;
+        /// Says how far each member is, as the leader knows.
+        async fn progress(
+            &self,
+            request: tonic::Request<super::ProgressRequest>,
+        ) -> std::result::Result<tonic::Response<super::ProgressReply>, tonic::Status>;
         /// Says what the caller has done that the leader waits for.
         async fn report(
             &self,
@@ -1236,6 +1286,48 @@ pub mod peer_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ChangeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/alluvium.peer.v1.Peer/Progress" => {
+                    struct ProgressSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::UnaryService<super::ProgressRequest>
+                    for ProgressSvc<T> {
+                        type Response = super::ProgressReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ProgressRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::progress(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ProgressSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

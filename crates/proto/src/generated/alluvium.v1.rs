@@ -494,10 +494,10 @@ pub struct Member {
     pub votes: bool,
     #[prost(bool, tag = "4")]
     pub leads: bool,
-    /// Entries that it is known to lack; absent when the node that answers does not lead.
+    /// Entries that the leader does not know it to have; absent when the leader did not say.
     #[prost(uint64, optional, tag = "5")]
     pub behind: ::core::option::Option<u64>,
-    /// Since it answered the leader last; absent when the node that answers does not lead, or it never did.
+    /// Since it answered the leader last; absent when the leader did not say, or it never did.
     #[prost(uint64, optional, tag = "6")]
     pub silent_ms: ::core::option::Option<u64>,
 }

@@ -47,6 +47,7 @@ impl Machine {
             security: Security::Open,
             insecure: false,
             join: join.iter().map(|address| (*address).to_owned()).collect(),
+            found: false,
             learner: false,
         });
         config
@@ -377,6 +378,89 @@ async fn joins_that_cannot_be_are_refused_in_words_and_leave_nothing_behind() {
     assert_eq!(still.status().await.expect("status").cluster_id, cluster);
     assert_eq!(first.members().len(), 1, "nobody joined");
     for node in [still, first] {
+        node.shutdown().await.expect("stops");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_of_the_past_waits_for_no_file_that_another_dataset_gave_up() {
+    let mut three = Three::start().await;
+    register(&three.nodes[0]).await;
+    three.nodes[0].append(&caller(), "t", vec![rows(0..10)]).await.expect("acknowledged");
+    let options = RegisterOptions::keyed(&["id"]);
+    three.nodes[0].register(&caller(), "other", schema(), options).await.expect("registers");
+    three.nodes[0].append(&caller(), "other", vec![rows(0..10)]).await.expect("acknowledged");
+    let then = three.nodes[0].seal(&caller(), "other").await.expect("seals").index;
+    let keys = TombstoneKeys::Predicate("n < 5".to_owned());
+    three.nodes[0].tombstone(&caller(), "other", keys).await.expect("hides");
+    three.nodes[0].compact(&caller(), "other").await.expect("compacts");
+    three.nodes[0].expire(&caller(), "other", None).await.expect("expires");
+    // It knows nothing of its files when it starts.
+    three.nodes.pop().expect("three").shutdown().await.expect("stops");
+    let config = three.machines[2].config(three.addresses[2], &[]);
+    three.nodes.push(Node::open(config).await.expect("comes back"));
+    let past = SqlOptions {
+        as_of: Some(then),
+        timeout: Some(Duration::from_secs(60)),
+        ..SqlOptions::default()
+    };
+    let found = totals(&three.nodes[2], past).await.expect("answers");
+    assert_eq!((found.0, found.1), (10, (0..10).sum()));
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_moves_is_reached_and_one_that_was_removed_hears_of_it() {
+    let mut three = Three::start().await;
+    register(&three.nodes[0]).await;
+    three.nodes.pop().expect("three").shutdown().await.expect("stops");
+    three.addresses[2] = free_address();
+    let config = three.machines[2].config(three.addresses[2], &[]);
+    three.nodes.push(Node::open(config).await.expect("comes back"));
+    let moved = three.addresses[2].to_string();
+    until("all know its new address", || async {
+        three.nodes.iter().all(|node| node.members().iter().any(|member| member.address == moved))
+    })
+    .await;
+    let written = three.nodes[2].append(&caller(), "t", vec![rows(0..10)]).await;
+    written.expect("acknowledged through the one that moved");
+    check_same(&three.nodes, 10, (0..10).sum()).await;
+    three.nodes[0].remove(&[3]).await.expect("removes");
+    until("it is not told anything any more", || async { three.nodes[0].members().len() == 2 })
+        .await;
+    let refused = three.nodes[2].append(&caller(), "t", vec![rows(10..20)]).await;
+    let refused = refused.expect_err("it is no member");
+    assert!(refused.to_string().contains("node 3 is no member of the cluster"), "{refused}");
+    check_same(&three.nodes[..2], 10, (0..10).sum()).await;
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_that_applies_the_past_keeps_no_file_that_was_given_up() {
+    let founder = Machine::new();
+    let first = Node::open(founder.config(free_address(), &[])).await.expect("founds");
+    until("it leads", || async { first.status().await.expect("status").leader == Some(1) }).await;
+    register(&first).await;
+    for round in 0..4 {
+        first.append(&caller(), "t", vec![rows(round * 10..round * 10 + 10)]).await.expect("fits");
+        first.seal(&caller(), "t").await.expect("seals");
+        let keys = TombstoneKeys::Predicate(format!("n = {}", round * 10));
+        first.tombstone(&caller(), "t", keys).await.expect("hides");
+        first.compact(&caller(), "t").await.expect("compacts");
+        first.expire(&caller(), "t", None).await.expect("expires");
+    }
+    let address = first.peer_address().expect("has a port").to_owned();
+    let other = Machine::new();
+    let second = Node::open(other.config(free_address(), &[&address])).await.expect("joins");
+    let nodes = vec![first, second];
+    all_vote(&nodes, 2).await;
+    check_same(&nodes, 36, (0..40).filter(|number| number % 10 != 0).sum()).await;
+    let status = nodes[1].status().await.expect("status");
+    assert_eq!(status.job_errors, Vec::<String>::new());
+    let files = data_files(&founder.path());
+    assert_eq!(files.len(), 1);
+    assert!(data_files(&other.path()) == files, "the same files, and no other");
+    for node in nodes {
         node.shutdown().await.expect("stops");
     }
 }
