@@ -262,10 +262,16 @@ impl Node {
         F: Future<Output = Result<T, RaftError>>,
     {
         let patience = u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+        let mut stopping = self.stopping();
         let until = self.clock().monotonic_ns().saturating_add(patience);
         let mut leader = None;
         loop {
-            match call(leader.take()).await {
+            // Without a quorum openraft never answers: a node that stops does not wait for one.
+            let answered = tokio::select! {
+                answered = call(leader.take()) => answered,
+                _ = stopping.wait_for(|stopping| *stopping) => Err(RaftError::Ambiguous),
+            };
+            match answered {
                 Err(RaftError::NotLeader { hint }) if hint.node != self.node_id() => {
                     leader = Some(hint);
                 }
