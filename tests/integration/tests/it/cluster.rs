@@ -269,14 +269,14 @@ async fn a_node_that_comes_late_reads_files_from_its_peers_when_the_log_is_gone(
     gone.shutdown().await.expect("stops");
     // More than the log may hold: it is sealed and purged on the way.
     for round in 0..200 {
-        let numbers = round * 2_000..(round + 1) * 2_000;
+        let numbers = round * 500..(round + 1) * 500;
         let mut written = three.nodes[0].append(&caller(), "t", vec![rows(numbers.clone())]).await;
         while let Err(Error::Backlog { .. }) = written {
             tokio::time::sleep(Duration::from_millis(50)).await;
             written = three.nodes[0].append(&caller(), "t", vec![rows(numbers.clone())]).await;
         }
         written.expect("acknowledged");
-        (count, sum) = (count + 2_000, sum + numbers.sum::<i64>());
+        (count, sum) = (count + 500, sum + numbers.sum::<i64>());
     }
     three.nodes[0].seal(&caller(), "t").await.expect("seals");
     until("the log is purged", || async {
