@@ -213,6 +213,11 @@ impl Node {
         }
     }
 
+    /// Says whether this node has applied everything that was acknowledged before it started.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        *self.parts.caught_up.borrow()
+    }
+
     /// Waits until this node has applied everything that was acknowledged before it started, or is told to stop.
     pub(crate) async fn until_caught_up(&self) {
         let (mut caught_up, mut shutdown) = (self.parts.caught_up.subscribe(), self.stopping());

@@ -130,18 +130,12 @@ impl Node {
         }
         let context = self.file_context(dataset)?;
         let object = object_key(dataset, record.file, record.generation);
-        match context.bucket.head(&object).await? {
-            Some(found) if found.size == attested.digest.len_bytes => {
-                // Written and read back before a restart; every read verifies its blocks anyway.
-                self.replica().note_ready(key);
-                return Ok(());
-            }
-            Some(found) => {
-                let (file, bytes) = (record.file, found.size);
-                tracing::error!(%dataset, %file, bytes, "a data file has another length, it is made anew");
-                context.bucket.delete(&object).await?;
-            }
-            None => {}
+        if let Some(bytes) = self.find(dataset, record).await? {
+            let file = record.file;
+            tracing::error!(%dataset, %file, bytes, "a data file has another length, it is made anew");
+            context.bucket.delete(&object).await?;
+        } else if self.replica().is_ready(key) {
+            return Ok(());
         }
         let made = match &record.content {
             FileContent::Seal { .. } => alluvium_materialize::seal(&context, record).await,
@@ -166,7 +160,8 @@ impl Node {
     }
 
     /// Waits until every file that a read at an index may need is in this node's buckets, but for those that cannot be
-    /// had at present: a query that needs one of these fails by its name.
+    /// had at present: a query that needs one of these fails by its name. While the node has not caught up it makes no
+    /// file, and there is nothing to wait for.
     ///
     /// # Errors
     /// When the metadata cannot be read, or the task that makes files has died.
@@ -174,8 +169,12 @@ impl Node {
         if self.cluster().is_none() {
             return Ok(());
         }
+        // What lies here needs nobody: a member that has lost the others answers local reads from it.
+        for (dataset, record) in self.missing(at)? {
+            self.find(dataset, &record).await?;
+        }
         let mut rounds = self.jobs().rounds();
-        loop {
+        while self.has_caught_up() {
             let failed: BTreeSet<FileKey> =
                 self.jobs().failures().into_iter().map(|(key, _)| key).collect();
             let mut missing = self.missing(at)?.into_iter();
@@ -186,6 +185,21 @@ impl Node {
             self.check_tasks()?;
             crate::work::wait_round(&mut rounds).await?;
         }
+        Ok(())
+    }
+
+    /// Looks for a file in this node's bucket, and takes it as ready when it has the attested length: it was written and
+    /// read back before a restart, and every read verifies its blocks. Returns the length of another one.
+    async fn find(&self, dataset: DatasetKey, record: &FileRecord) -> Result<Option<u64>, Error> {
+        let attested = record.attested().expect("only attested files are missing");
+        let bucket = self.file_context(dataset)?.bucket;
+        let object = object_key(dataset, record.file, record.generation);
+        let found = bucket.head(&object).await?.map(|found| found.size);
+        if found == Some(attested.digest.len_bytes) {
+            self.replica().note_ready((dataset, record.file));
+            return Ok(None);
+        }
+        Ok(found)
     }
 
     /// Returns the first index whose rows this node still needs from its log, for a file that it has not made yet.

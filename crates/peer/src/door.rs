@@ -11,6 +11,7 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
 use crate::call::error_of;
+use crate::error::with_causes;
 use crate::identity::{Identity, PROTOCOL, is_certified_as};
 use crate::security::Security;
 use crate::service::refusal;
@@ -103,7 +104,8 @@ pub async fn join(
         let mut door = knock(&asked, security).map_err(failed)?;
         let answer = tokio::time::timeout(limits::FORWARD_MAX, door.join(request.clone())).await;
         let answer = answer.map_err(|_elapsed| failed("it did not answer in time".to_owned()))?;
-        let answer = answer.map_err(|status| failed(in_words(&status)))?;
+        let answer =
+            answer.map_err(|status| failed(with_causes(status.message().to_owned(), &status)))?;
         match answer.into_inner().outcome {
             Some(Outcome::Joined(joined)) => {
                 let cluster = u128::from_str_radix(&joined.cluster, 16);
@@ -126,17 +128,6 @@ pub async fn join(
         }
     }
     Err(Error::Join { member: asked, reason: "the leadership keeps moving".to_owned() })
-}
-
-fn in_words(status: &Status) -> String {
-    let mut reason = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        reason.push_str(": ");
-        reason.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    reason
 }
 
 fn knock(

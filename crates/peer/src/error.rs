@@ -71,3 +71,14 @@ pub enum Error {
         source: tonic::transport::Error,
     },
 }
+
+/// Returns a text with the causes of an error behind it.
+pub(crate) fn with_causes(mut text: String, error: &dyn std::error::Error) -> String {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -12,10 +12,11 @@ use alluvium_types::{Entry, LogIndex};
 use futures::future::{BoxFuture, Shared};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
-use openraft::raft::{AppendEntriesRequest, TransferLeaderError};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderError, VoteRequest};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::convert;
+use crate::error::with_causes;
 use crate::identity::Sender;
 use crate::receive::Receiver;
 use crate::{Host, Peers, limits};
@@ -89,13 +90,7 @@ pub(crate) fn malformed(reason: &dyn Display) -> Status {
 #[expect(clippy::wildcard_enum_match_arm, reason = "what is no fault of the message")]
 pub(crate) fn refused(error: &alluvium_raft::Error) -> Status {
     use alluvium_raft::Error as Raft;
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        reason.push_str(": ");
-        reason.push_str(&cause.to_string());
-        source = cause.source();
-    }
+    let reason = with_causes(error.to_string(), error);
     match error {
         Raft::Message { .. } => Status::invalid_argument(reason),
         Raft::Receive { .. } => Status::data_loss(reason),
@@ -175,6 +170,14 @@ fn asked_for_itself(vote: &alluvium_raft::Vote, from: u64) -> Result<(), Status>
     }
 }
 
+fn vote_asked(request: Request<wire::VoteRequest>) -> Result<VoteRequest<TypeConfig>, Status> {
+    let from = sender(&request);
+    let asked = convert::vote_of_wire(request.into_inner());
+    let asked = asked.map_err(|error| malformed(&error))?;
+    asked_for_itself(&asked.vote, from)?;
+    Ok(asked)
+}
+
 #[tonic::async_trait]
 impl Peer for Service {
     type AppendStream = BoxStream<'static, Result<wire::AppendReply, Status>>;
@@ -203,11 +206,7 @@ impl Peer for Service {
         &self,
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteReply>, Status> {
-        let from = sender(&request);
-        let asked = convert::vote_of_wire(request.into_inner());
-        let asked = asked.map_err(|error| malformed(&error))?;
-        asked_for_itself(&asked.vote, from)?;
-        let answer = self.node.vote(asked).await.map_err(|error| refused(&error))?;
+        let answer = self.node.vote(vote_asked(request)?).await.map_err(|error| refused(&error))?;
         Ok(Response::new(convert::answer_to_wire(&answer)))
     }
 
@@ -215,11 +214,8 @@ impl Peer for Service {
         &self,
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteReply>, Status> {
-        let from = sender(&request);
-        let asked = convert::vote_of_wire(request.into_inner());
-        let asked = asked.map_err(|error| malformed(&error))?;
-        asked_for_itself(&asked.vote, from)?;
-        let answer = self.node.pre_vote(asked).await.map_err(|error| refused(&error))?;
+        let answer =
+            self.node.pre_vote(vote_asked(request)?).await.map_err(|error| refused(&error))?;
         Ok(Response::new(convert::answer_to_wire(&answer)))
     }
 

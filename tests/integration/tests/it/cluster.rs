@@ -464,3 +464,28 @@ async fn a_newcomer_that_applies_the_past_keeps_no_file_that_was_given_up() {
         node.shutdown().await.expect("stops");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_has_lost_the_others_answers_local_reads_from_its_files() {
+    let mut three = Three::start().await;
+    register(&three.nodes[0]).await;
+    three.nodes[0].append(&caller(), "t", vec![rows(0..10)]).await.expect("acknowledged");
+    three.nodes[0].seal(&caller(), "t").await.expect("seals");
+    three.nodes[0].append(&caller(), "t", vec![rows(10..20)]).await.expect("acknowledged");
+    check_same(&three.nodes, 20, (0..20).sum()).await;
+    for node in three.nodes.drain(..) {
+        node.shutdown().await.expect("stops");
+    }
+    let config = three.machines[2].config(three.addresses[2], &[]);
+    let lone = Node::open(config).await.expect("opens without the others");
+    let timeout = Some(Duration::from_secs(60));
+    let local = SqlOptions { local: true, timeout, ..SqlOptions::default() };
+    let found = totals(&lone, local).await.expect("answers from what it has");
+    assert_eq!((found.0, found.1), (20, (0..20).sum()));
+    let newest = totals(&lone, SqlOptions { timeout, ..SqlOptions::default() }).await;
+    assert_eq!(newest.expect_err("nobody confirms it").kind(), ErrorKind::Unavailable);
+    let refused = lone.append(&caller(), "t", vec![rows(20..30)]).await;
+    assert_eq!(refused.expect_err("no majority takes it").kind(), ErrorKind::Unavailable);
+    lone.shutdown().await.expect("stops");
+    three.stop().await;
+}
