@@ -46,7 +46,20 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("server", &["types", "rows", "engine", "proto"]),
     ("cli", &["stdx", "types", "rows", "engine", "proto", "peer", "server", "ingest"]),
-    ("integration", &["stdx", "types", "ingest", "engine", "proto", "server"]),
+    (
+        "integration",
+        &[
+            "stdx",
+            "types",
+            "state-machine",
+            "metastore",
+            "raft",
+            "ingest",
+            "engine",
+            "proto",
+            "server",
+        ],
+    ),
     ("fault", &["stdx", "types", "wal", "state-machine", "engine"]),
     ("bench", &["stdx", "types", "wal", "ingest", "engine"]),
 ];
