@@ -2,10 +2,14 @@ use tonic_types::ErrorDetails;
 
 use super::*;
 
+#[expect(clippy::disallowed_types, reason = "the type of tonic-types; its order is never looked at")]
+fn metadata(pairs: &[(&str, &str)]) -> std::collections::HashMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
 fn status(kind: ErrorKind, pairs: &[(&str, &str)]) -> Status {
     let (_, reason, code) = REASONS.iter().find(|row| row.0 == kind).expect("every kind has a row");
-    let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let details = ErrorDetails::with_error_info(*reason, DOMAIN, pairs.collect::<Vec<_>>().into_iter().collect());
+    let details = ErrorDetails::with_error_info(*reason, DOMAIN, metadata(pairs));
     Status::with_error_details(*code, "words", details)
 }
 
@@ -77,7 +81,7 @@ fn a_server_may_say_more_than_the_reason_but_never_undo_a_doubt_by_a_wrong_word(
 #[test]
 fn a_reason_of_a_newer_server_is_judged_by_its_status() {
     let newer = |code, reason: &str| {
-        let details = ErrorDetails::with_error_info(reason, DOMAIN, std::iter::empty::<(String, String)>().collect());
+        let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata(&[]));
         read(&Status::with_error_details(code, "words", details)).verdict
     };
     assert_eq!(newer(Code::NotFound, "VIEW_NOT_FOUND"), of_kind(ErrorKind::NotFound));
@@ -111,7 +115,7 @@ fn a_status_that_is_not_ours_is_in_doubt_unless_nobody_can_have_run_it() {
         assert_eq!(verdict.effect == Effect::None, is_definite, "{code:?}");
         assert!(is_definite || verdict.effect == Effect::Unknown, "{code:?}");
     }
-    let foreign = ErrorDetails::with_error_info("NOT_FOUND", "elsewhere.example", std::iter::empty::<(String, String)>().collect());
+    let foreign = ErrorDetails::with_error_info("NOT_FOUND", "elsewhere.example", metadata(&[]));
     let told = read(&Status::with_error_details(Code::NotFound, "words", foreign));
     assert_eq!((told.speaker, told.verdict.effect), (Speaker::Stranger, Effect::Unknown));
 }
