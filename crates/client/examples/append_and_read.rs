@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alluvium_client::{
-    BoxError, Client, Collected, DataType, Error, Field, Level, Options, QueryOptions, RegisterOptions,
-    Rows, Schema, WriteOptions,
+    BoxError, Client, Collected, DataType, Error, Field, Level, Options, QueryOptions,
+    RegisterOptions, Rows, Schema, WriteOptions,
 };
 use alluvium_types::FieldId;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -56,7 +56,12 @@ fn row(writer: i64, n: i64) -> Result<RecordBatch, BoxError> {
 }
 
 /// Appends one row after another, and reads each back at some node without a quorum.
-async fn writes(client: Client, writer: i64, until: Instant, tally: Arc<Tally>) -> Result<i64, BoxError> {
+async fn writes(
+    client: Client,
+    writer: i64,
+    until: Instant,
+    tally: Arc<Tally>,
+) -> Result<i64, BoxError> {
     let seen = QueryOptions { level: Level::Seen, ..QueryOptions::default() };
     let mut n = 0;
     while Instant::now() < until {
@@ -103,10 +108,16 @@ async fn check(client: &Client, written: &[i64]) -> Result<(), BoxError> {
             twice += u64::from(!found.insert((*writer, *n)));
         }
     }
-    let expected = (0..).zip(written).flat_map(|(writer, count)| (0..*count).map(move |n| (writer, n)));
+    let expected =
+        (0..).zip(written).flat_map(|(writer, count)| (0..*count).map(move |n| (writer, n)));
     let expected: BTreeSet<(i64, i64)> = expected.collect();
-    let (missing, extra) = (expected.difference(&found).count(), found.difference(&expected).count());
-    say(&format!("index {}: {} rows, {missing} missing, {extra} extra, {twice} twice", all.index, all.rows()));
+    let (missing, extra) =
+        (expected.difference(&found).count(), found.difference(&expected).count());
+    say(&format!(
+        "index {}: {} rows, {missing} missing, {extra} extra, {twice} twice",
+        all.index,
+        all.rows()
+    ));
     Ok(())
 }
 
@@ -120,7 +131,10 @@ async fn main() -> Result<(), BoxError> {
     let mut options = Options::named("append_and_read");
     options.on_retry = Some(Arc::new(move |retry| {
         if told.retries.fetch_add(1, Ordering::Relaxed) < 20 {
-            say(&format!("{} again in {:?}: {} says {}", retry.call, retry.wait, retry.failure.url, retry.failure));
+            say(&format!(
+                "{} again in {:?}: {} says {}",
+                retry.call, retry.wait, retry.failure.url, retry.failure
+            ));
         }
     }));
     let client = Client::connect(arguments, options)?;
@@ -128,7 +142,9 @@ async fn main() -> Result<(), BoxError> {
         Ok(_) | Err(Error::Refused { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    client.register(DATASET, &schema(), RegisterOptions::default(), WriteOptions::default()).await?;
+    client
+        .register(DATASET, &schema(), RegisterOptions::default(), WriteOptions::default())
+        .await?;
     let until = Instant::now() + Duration::from_secs(seconds);
     let all = (0..writers).map(|writer| writes(client.clone(), writer, until, Arc::clone(&tally)));
     let written = join_all(all).await.into_iter().collect::<Result<Vec<_>, _>>()?;

@@ -73,8 +73,13 @@ impl Stream for Rowset {
 pub(crate) async fn ask(to: Try, message: v1::QueryRequest) -> Result<Head, Fault> {
     let mut lake = to.lake.clone();
     let answers = until(to.end, lake.query(to.streaming_request(message))).await?.into_inner();
-    let mut decoding =
-        Decoding { decoder: StreamDecoder::new(), answers, end: to.call_end, url: to.url, is_over: false };
+    let mut decoding = Decoding {
+        decoder: StreamDecoder::new(),
+        answers,
+        end: to.call_end,
+        url: to.url,
+        is_over: false,
+    };
     let first = until(to.end, decoding.answers.message()).await?;
     let first = first.ok_or_else(|| cut_off("the answer has no first message"))?;
     let index = first.index.ok_or(Fault::Answer("the answer does not name its index"))?;
@@ -163,11 +168,19 @@ impl Decoding {
             Some(message) => decode(&mut self.decoder, message.arrow_stream).map(Some),
             None => {
                 self.is_over = true;
-                self.decoder.finish().map_err(|_incomplete| cut_off("the answer was cut off"))?;
-                Ok(None)
+                match is_ended(&mut self.decoder) {
+                    true => Ok(None),
+                    false => Err(cut_off("the answer was cut off")),
+                }
             }
         }
     }
+}
+
+/// Says whether a decoder has seen the end marker. Its own `finish` is content with an end between two batches; only a
+/// decoder that has ended refuses another byte.
+fn is_ended(decoder: &mut StreamDecoder) -> bool {
+    decoder.finish().is_ok() && decoder.decode(&mut Buffer::from(vec![0_u8])).is_err()
 }
 
 fn decode(decoder: &mut StreamDecoder, bytes: Bytes) -> Result<Vec<RecordBatch>, Fault> {

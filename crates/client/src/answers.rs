@@ -89,7 +89,8 @@ impl Answer {
 
 impl From<v1::RegisterResponse> for Answer {
     fn from(answer: v1::RegisterResponse) -> Self {
-        let v1::RegisterResponse { dataset_id, incarnation, schema_version, existing, index } = answer;
+        let v1::RegisterResponse { dataset_id, incarnation, schema_version, existing, index } =
+            answer;
         let index = LogIndex(index);
         Self::Registered(Registered { dataset_id, incarnation, schema_version, existing, index })
     }

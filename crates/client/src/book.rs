@@ -87,7 +87,11 @@ impl Book {
 
     /// A session was opened.
     pub(crate) fn opened(&mut self, session: SessionId) {
-        assert!(self.unsettled.is_empty(), "a session was left with {:?} unsettled", self.unsettled);
+        assert!(
+            self.unsettled.is_empty(),
+            "a session was left with {:?} unsettled",
+            self.unsettled
+        );
         assert!(self.session != Some(session), "session {session} was opened twice");
         *self = Self { session: Some(session), ..Self::default() };
     }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, TimeoutExpired};
 
+use crate::Error;
 use crate::error::Failure;
 use crate::limits::{ASK_LEADER_MAX, FOREVER, GRACE};
 use crate::nodes::{Asked, Chosen, Nodes, Prefers};
@@ -25,7 +26,6 @@ use crate::retry::{self, Next, Repeat, Standing};
 use crate::rows::BoxError;
 use crate::session::Sessions;
 use crate::verdict::{self, Again, Effect, Speaker, Told, Verdict};
-use crate::Error;
 
 /// What the clones of a client share.
 #[derive(Debug)]
@@ -156,7 +156,11 @@ impl Shared {
     }
 
     /// Tries until there is an answer, or none to be had.
-    pub(crate) async fn run<T, F>(&self, call: &Call, attempt: impl Fn(Try) -> F) -> Result<T, Ended>
+    pub(crate) async fn run<T, F>(
+        &self,
+        call: &Call,
+        attempt: impl Fn(Try) -> F,
+    ) -> Result<T, Ended>
     where
         F: Future<Output = Result<T, Fault>>,
     {
@@ -205,10 +209,13 @@ impl Shared {
     fn note(&self, chosen: &Chosen, fault: Fault) -> (Told, Option<BoxError>) {
         let (told, rows) = match fault {
             Fault::Status(status) => (verdict::read(&status), None),
-            Fault::Rows(source) => (local(ErrorKind::InvalidArgument, source.to_string()), Some(source)),
+            Fault::Rows(source) => {
+                (local(ErrorKind::InvalidArgument, source.to_string()), Some(source))
+            }
             Fault::Answer(what) => (local(ErrorKind::Internal, what.to_owned()), None),
         };
-        let is_broken = matches!(told.speaker, Speaker::Connection | Speaker::Nobody | Speaker::Time);
+        let is_broken =
+            matches!(told.speaker, Speaker::Connection | Speaker::Nobody | Speaker::Time);
         if told.verdict.again != Again::No {
             self.nodes.failed(chosen.at, is_broken);
         }
@@ -245,7 +252,11 @@ impl Shared {
                 }
                 Ok(Err(status)) => {
                     let told = verdict::read(&status);
-                    tracing::debug!(url = chosen.url, message = told.message, "it does not say who leads");
+                    tracing::debug!(
+                        url = chosen.url,
+                        message = told.message,
+                        "it does not say who leads"
+                    );
                     self.nodes.failed(chosen.at, told.speaker != Speaker::Server);
                 }
                 // Slow is not broken.

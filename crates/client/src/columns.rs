@@ -26,7 +26,12 @@ fn field_from(column: &v1::Column, depth: usize) -> Result<Field, What> {
     }
     let data_type = column.r#type.as_deref().ok_or("a column has no type")?;
     let data_type = type_from(data_type, depth)?;
-    Ok(Field { id: FieldId(column.id), name: column.name.clone(), data_type, nullable: column.nullable })
+    Ok(Field {
+        id: FieldId(column.id),
+        name: column.name.clone(),
+        data_type,
+        nullable: column.nullable,
+    })
 }
 
 fn type_from(message: &v1::DataType, depth: usize) -> Result<DataType, What> {
@@ -41,7 +46,8 @@ fn type_from(message: &v1::DataType, depth: usize) -> Result<DataType, What> {
             Ok(DataType::Timestamp(unit_from(timestamp.unit)?, timestamp.zone.clone()))
         }
         Kind::Decimal(v1::Decimal { precision, scale }) => {
-            let precision = u8::try_from(*precision).map_err(|_out_of_range| "a precision is impossible")?;
+            let precision =
+                u8::try_from(*precision).map_err(|_out_of_range| "a precision is impossible")?;
             let scale = i8::try_from(*scale).map_err(|_out_of_range| "a scale is impossible")?;
             Ok(DataType::Decimal128(precision, scale))
         }

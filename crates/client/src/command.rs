@@ -12,8 +12,8 @@ use alluvium_types::{LogIndex, SessionRef};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{FutureExt, Stream, StreamExt};
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::oneshot;
 
 use crate::Error;
@@ -96,7 +96,9 @@ impl Command {
             Self::Append { rows, .. } => rows.is_short(),
             Self::Tombstone { predicate, .. } => predicate.is_none(),
             // These wait for files.
-            Self::Seal { .. } | Self::Compact { .. } | Self::Expire { .. } | Self::Drop { .. } => false,
+            Self::Seal { .. } | Self::Compact { .. } | Self::Expire { .. } | Self::Drop { .. } => {
+                false
+            }
         }
     }
 }
@@ -138,7 +140,9 @@ impl Order {
                 let target = v1::TombstoneTarget { caller, name, predicate, dry_run: false };
                 tombstone(&to, target, parts.clone()).await?.into()
             }
-            Command::Seal { name } => to.answer(lake.seal(to.request(dataset(caller, name)))).await?.into(),
+            Command::Seal { name } => {
+                to.answer(lake.seal(to.request(dataset(caller, name)))).await?.into()
+            }
             Command::Compact { name } => {
                 to.answer(lake.compact(to.request(dataset(caller, name)))).await?.into()
             }
@@ -147,7 +151,9 @@ impl Order {
                 let message = v1::ExpireRequest { caller, name: name.clone(), floor };
                 to.answer(lake.expire(to.request(message))).await?.into()
             }
-            Command::Drop { name } => to.answer(lake.drop(to.request(dataset(caller, name)))).await?.into(),
+            Command::Drop { name } => {
+                to.answer(lake.drop(to.request(dataset(caller, name)))).await?.into()
+            }
         })
     }
 }
@@ -163,7 +169,8 @@ pub(crate) fn append(
     messages: BoxStream<'static, Bytes>,
     failure: oneshot::Receiver<BoxError>,
 ) -> BoxFuture<'static, Result<v1::WriteResponse, Fault>> {
-    let parts = stream::iter([AppendPart::Target(target)]).chain(messages.map(AppendPart::ArrowStream));
+    let parts =
+        stream::iter([AppendPart::Target(target)]).chain(messages.map(AppendPart::ArrowStream));
     let requests = Requests(parts.map(|part| v1::AppendRequest { part: Some(part) }).boxed());
     async move {
         let mut lake = to.lake.clone();

@@ -92,7 +92,9 @@ pub enum Error {
     },
     /// The program holds a command for so long that later ones would push its answer out of what the server remembers.
     /// Nothing was sent: resume or drop it first.
-    #[error("sequence {oldest} of session {session} is unresolved, and the window behind it is full")]
+    #[error(
+        "sequence {oldest} of session {session} is unresolved, and the window behind it is full"
+    )]
     WindowFull {
         /// The session.
         session: SessionId,
@@ -158,11 +160,15 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Refused { failure } | Self::Unavailable { failure, .. } => failure.hint.as_deref(),
+            Self::Refused { failure } | Self::Unavailable { failure, .. } => {
+                failure.hint.as_deref()
+            }
             Self::Ambiguous { pending: Some(_), .. } => {
                 Some("resume the pending command: it takes effect once")
             }
-            Self::Ambiguous { pending: None, .. } => Some("look whether it took effect, then decide"),
+            Self::Ambiguous { pending: None, .. } => {
+                Some("look whether it took effect, then decide")
+            }
             Self::SessionOver { .. } | Self::WindowFull { .. } => {
                 Some("resume or drop the pending commands")
             }

@@ -57,8 +57,8 @@ mod write;
 pub use alluvium_proto::v1;
 pub use alluvium_rows::{from_arrow, to_arrow};
 pub use alluvium_types::{
-    DataType, DatasetOptions, ErrorKind, Field, LogIndex, Schema, SchemaChange, Sequence, SessionId,
-    SessionRef,
+    DataType, DatasetOptions, ErrorKind, Field, LogIndex, Schema, SchemaChange, Sequence,
+    SessionId, SessionRef,
 };
 pub use answer::{Collected, Rowset};
 pub use answers::{Answer, Compacted, Registered, Sealed, Written};

@@ -10,9 +10,7 @@ use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::Error;
-use crate::limits::{
-    ANSWER_BYTES_MAX, AVOID, CONNECT_MAX, NODES_MAX, PING_EVERY, PING_MAX,
-};
+use crate::limits::{ANSWER_BYTES_MAX, AVOID, CONNECT_MAX, NODES_MAX, PING_EVERY, PING_MAX};
 
 /// Which node a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +130,8 @@ impl Nodes {
             Prefers::Any => choose(&candidates, false, directory.turn),
         };
         // The leader's turn takes nobody else's.
-        directory.turn = directory.turn.wrapping_add(usize::from(leader != Some(at) || prefers == Prefers::Any));
+        directory.turn =
+            directory.turn.wrapping_add(usize::from(leader != Some(at) || prefers == Prefers::Any));
         directory.chosen(at)
     }
 
@@ -149,7 +148,8 @@ impl Nodes {
     pub(crate) fn all(&self, sound: bool) -> Vec<Chosen> {
         let directory = self.lock();
         let now = Instant::now();
-        let is_sound = |at: &usize| directory.known[*at].avoid_until.is_none_or(|until| until <= now);
+        let is_sound =
+            |at: &usize| directory.known[*at].avoid_until.is_none_or(|until| until <= now);
         let all = 0..directory.known.len();
         all.filter(|at| !sound || is_sound(at)).map(|at| directory.chosen(at)).collect()
     }
@@ -215,7 +215,9 @@ fn after(wait: Duration) -> Instant {
 
 impl Directory {
     fn leader_at(&self) -> Option<usize> {
-        let by_id = || self.known.iter().position(|known| known.node.is_some() && known.node == self.leader);
+        let by_id = || {
+            self.known.iter().position(|known| known.node.is_some() && known.node == self.leader)
+        };
         self.leader_at.or_else(by_id)
     }
 

@@ -60,9 +60,9 @@ impl Client {
     pub async fn query_all(&self, sql: &str, options: QueryOptions) -> Result<Collected, Error> {
         let (call, message) = self.question(sql, options);
         let message = &message;
-        let collected = self.shared().run(&call, |to| async move {
-            ask(to, message.clone()).await?.collect().await
-        });
+        let collected = self
+            .shared()
+            .run(&call, |to| async move { ask(to, message.clone()).await?.collect().await });
         let collected = collected.boxed().await.map_err(read_failure)?;
         self.shared().saw(collected.index.0);
         Ok(collected)
@@ -87,7 +87,8 @@ impl Client {
             memory_bytes,
             row_limit,
         };
-        let call = Call { try_limit: Some(self.shared().options.try_limit), ..self.read("Query", limit) };
+        let call =
+            Call { try_limit: Some(self.shared().options.try_limit), ..self.read("Query", limit) };
         (call, message)
     }
 
@@ -136,7 +137,8 @@ impl Client {
     /// # Errors
     /// Refused as `NOT_FOUND` when it does not exist there; as [`Client::query`].
     pub async fn dataset(&self, name: &str, as_of: Option<LogIndex>) -> Result<v1::Dataset, Error> {
-        let message = v1::GetDatasetRequest { name: name.to_owned(), as_of: as_of.map(|index| index.0) };
+        let message =
+            v1::GetDatasetRequest { name: name.to_owned(), as_of: as_of.map(|index| index.0) };
         let message = &message;
         let answer = self.short("GetDataset", |to| async move {
             to.answer(to.lake.clone().get_dataset(to.request(message.clone()))).await
@@ -151,7 +153,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::query`].
-    pub async fn log(&self, from: Option<LogIndex>, limit: u32) -> Result<Vec<v1::LogRecord>, Error> {
+    pub async fn log(
+        &self,
+        from: Option<LogIndex>,
+        limit: u32,
+    ) -> Result<Vec<v1::LogRecord>, Error> {
         let from = from.map(|index| index.0);
         let answer = self.short("Log", move |to| async move {
             to.answer(to.lake.clone().log(to.request(v1::LogRequest { from, limit }))).await
@@ -171,7 +177,11 @@ impl Client {
     pub async fn statuses(&self) -> Vec<(String, Result<v1::StatusResponse, Error>)> {
         let ask = |url: String| async move {
             let at = self.shared().nodes.find(&url).expect("a node that is known stays known");
-            let call = Call { prefers: Prefers::Only(at), repeat: Repeat::Impossible, ..self.short_call("Status") };
+            let call = Call {
+                prefers: Prefers::Only(at),
+                repeat: Repeat::Impossible,
+                ..self.short_call("Status")
+            };
             let status = self.shared().run(&call, status_of).boxed().await.map_err(read_failure);
             (url, status)
         };
@@ -189,7 +199,8 @@ impl Client {
         limit: Option<Duration>,
     ) -> Result<v1::VerifyResponse, Error> {
         let unknown = |url: &str| Error::Endpoint { url: url.to_owned() };
-        let at = url.map(|url| self.shared().nodes.find(url).ok_or_else(|| unknown(url))).transpose()?;
+        let at =
+            url.map(|url| self.shared().nodes.find(url).ok_or_else(|| unknown(url))).transpose()?;
         let prefers = at.map_or(Prefers::Any, Prefers::Only);
         let call = Call { prefers, ..self.read("Verify", limit) };
         let report = self.shared().run(&call, |to| async move {

@@ -138,8 +138,11 @@ mod tests {
     fn what_the_server_asks_for_is_waited_at_least_and_never_beyond_the_end() {
         let verdict = Verdict { effect: Effect::Unknown, again: Again::Later };
         let asked = Duration::from_millis(250);
-        let mut standing = Standing { tries: 3, has_untried: true, left: LEFT, repeat: Repeat::Safe };
-        let Next::Again { wait } = next(verdict, Some(asked), standing, 3) else { panic!("it goes on") };
+        let mut standing =
+            Standing { tries: 3, has_untried: true, left: LEFT, repeat: Repeat::Safe };
+        let Next::Again { wait } = next(verdict, Some(asked), standing, 3) else {
+            panic!("it goes on")
+        };
         assert!(asked <= wait && wait <= asked + FIRST_WAIT * 4, "{wait:?}");
         standing.left = asked;
         assert_eq!(next(verdict, Some(asked), standing, 3), Next::Stop);

@@ -32,8 +32,13 @@ pub struct Rows {
 #[derive(Clone)]
 enum Source {
     /// Encoded once, so that every try sends the same bytes.
-    Kept { messages: Arc<[Bytes]>, bytes: usize },
-    Replayed { make: Arc<dyn Fn() -> BatchStream + Send + Sync> },
+    Kept {
+        messages: Arc<[Bytes]>,
+        bytes: usize,
+    },
+    Replayed {
+        make: Arc<dyn Fn() -> BatchStream + Send + Sync>,
+    },
 }
 
 impl std::fmt::Debug for Rows {
@@ -156,7 +161,8 @@ mod tests {
         let messages = encode(&batch).expect("encodes");
         assert!(messages.iter().all(|message| message.len() <= MESSAGE_BYTES));
         let decode = |message: Bytes| {
-            let reader = StreamReader::try_new(std::io::Cursor::new(message), None).expect("starts");
+            let reader =
+                StreamReader::try_new(std::io::Cursor::new(message), None).expect("starts");
             reader.map(|batch| batch.expect("decodes")).collect::<Vec<_>>()
         };
         let back: Vec<_> = messages.into_iter().flat_map(decode).collect();

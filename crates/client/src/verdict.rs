@@ -229,8 +229,8 @@ fn speaker_of(status: &Status) -> Speaker {
 /// Says whether the deadline of the call passed. Both ends watch it; what the other one says of it comes as a
 /// cancellation with the words of the library, and without a cause.
 fn is_timeout(status: &Status) -> bool {
-    let is_told = status.code() == Code::Cancelled
-        && status.message() == TimeoutExpired(()).to_string();
+    let is_told =
+        status.code() == Code::Cancelled && status.message() == TimeoutExpired(()).to_string();
     is_told || is_caused_by::<TimeoutExpired>(status)
 }
 

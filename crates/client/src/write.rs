@@ -192,7 +192,11 @@ impl Client {
     }
 
     /// Makes a write. Boxed, because every future of a program that writes would carry it otherwise.
-    fn write(&self, command: Command, options: WriteOptions) -> BoxFuture<'_, Result<Answer, Error>> {
+    fn write(
+        &self,
+        command: Command,
+        options: WriteOptions,
+    ) -> BoxFuture<'_, Result<Answer, Error>> {
         let actor = self.shared().options.actor.clone();
         let order = Arc::new(Order { actor, expected_index: options.expected_index, command });
         let end = self.shared().end(options.limit);
@@ -271,7 +275,8 @@ impl Client {
     async fn repeatable(&self, order: Arc<Order>, end: Instant) -> Result<Answer, Error> {
         let call = self.call_of(&order, end);
         let order = &order;
-        let answered = self.shared().run(&call, |to| async move { order.send(to, None).await }).await;
+        let answered =
+            self.shared().run(&call, |to| async move { order.send(to, None).await }).await;
         self.conclude_unnumbered(answered)
     }
 
@@ -345,7 +350,8 @@ impl Client {
     /// Opens a session. An answer that is lost leaves one behind that nobody uses; it ends by itself.
     async fn open_session(&self, end: Instant) -> Result<SessionId, Error> {
         let options = &self.shared().options;
-        let ttl_ms = options.session_ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let ttl_ms =
+            options.session_ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         let message = v1::OpenSessionRequest { actor: options.actor.clone(), ttl_ms };
         let call = Call {
             name: "OpenSession",

@@ -2,7 +2,10 @@ use tonic_types::ErrorDetails;
 
 use super::*;
 
-#[expect(clippy::disallowed_types, reason = "the type of tonic-types; its order is never looked at")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "the type of tonic-types; its order is never looked at"
+)]
 fn metadata(pairs: &[(&str, &str)]) -> std::collections::HashMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
@@ -49,7 +52,11 @@ fn the_table_is_that_of_the_page_reason_by_reason() {
         }
         assert_eq!(again == Again::Later, retry.contains("same session and sequence"), "{reason}");
         assert_eq!(again == Again::OtherNode, advice.contains("Ask another node"), "{reason}");
-        assert_eq!(effect == Effect::SessionOver, advice.contains("if a session ended"), "{reason}");
+        assert_eq!(
+            effect == Effect::SessionOver,
+            advice.contains("if a session ended"),
+            "{reason}"
+        );
     }
 }
 
@@ -86,7 +93,10 @@ fn a_reason_of_a_newer_server_is_judged_by_its_status() {
     };
     assert_eq!(newer(Code::NotFound, "VIEW_NOT_FOUND"), of_kind(ErrorKind::NotFound));
     assert_eq!(newer(Code::Unavailable, "DRAINING"), of_kind(ErrorKind::Unavailable));
-    assert_eq!(newer(Code::Aborted, "NOVEL"), Verdict { effect: Effect::Unknown, again: Again::No });
+    assert_eq!(
+        newer(Code::Aborted, "NOVEL"),
+        Verdict { effect: Effect::Unknown, again: Again::No }
+    );
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_client::{
-    Client, Error, ErrorKind, Level, LogIndex, MemberChange, Options, QueryOptions, Rows, WriteOptions,
+    Client, Error, ErrorKind, Level, LogIndex, MemberChange, Options, QueryOptions, Rows,
+    WriteOptions,
 };
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use futures::StreamExt;
@@ -98,7 +99,8 @@ async fn a_doubt_stays_when_a_later_try_is_refused_unless_the_server_settles_it(
 
     node.then([Step::DoAndSay(lost()), Step::Say(refused())]);
     let error = client.append("d", rows(2), WriteOptions::default()).await.expect_err("in doubt");
-    let Error::Ambiguous { number: Some(number), tries: 2, pending: Some(pending), .. } = error else {
+    let Error::Ambiguous { number: Some(number), tries: 2, pending: Some(pending), .. } = error
+    else {
         panic!("{error:?}")
     };
     assert_eq!(pending.number(), number);
@@ -215,9 +217,13 @@ async fn a_client_reads_what_it_wrote_at_any_node_without_a_quorum() {
     client.query_all("SELECT 1", as_of).await.expect("answered");
     client.query_all("SELECT 1", QueryOptions::default()).await.expect("answered");
     let asked = world.queries();
-    let found: Vec<_> = asked.iter().map(|query| (query.local, query.at_least, query.as_of)).collect();
+    let found: Vec<_> =
+        asked.iter().map(|query| (query.local, query.at_least, query.as_of)).collect();
     let index = Some(written.index.0);
-    assert_eq!(found, [(true, None, None), (true, index, None), (true, index, Some(1)), (false, None, None)]);
+    assert_eq!(
+        found,
+        [(true, None, None), (true, index, None), (true, index, Some(1)), (false, None, None)]
+    );
     let nodes: Vec<_> = world.calls("Query").iter().map(|seen| seen.node).collect();
     assert!(nodes.contains(&1) && nodes.contains(&2), "{nodes:?}");
 }
@@ -230,12 +236,16 @@ async fn rows_that_are_gone_are_sent_once_and_rows_that_fail_are_never_appended(
     let once = || stream::iter([Ok(batch(1))]).boxed();
     node.then([Step::DoAndSay(lost())]);
     let error = client.append_once("d", once(), WriteOptions::default()).await.expect_err("lost");
-    assert!(matches!(&error, Error::Ambiguous { number: None, pending: None, tries: 1, .. }), "{error:?}");
+    assert!(
+        matches!(&error, Error::Ambiguous { number: None, pending: None, tries: 1, .. }),
+        "{error:?}"
+    );
     client.append_once("d", once(), WriteOptions::default()).await.expect("answered");
     assert_eq!(world.effects(), 2);
 
     let broken = || stream::iter([Ok(batch(1)), Err("the disk is gone".into())]).boxed();
-    let error = client.append_once("d", broken(), WriteOptions::default()).await.expect_err("broken");
+    let error =
+        client.append_once("d", broken(), WriteOptions::default()).await.expect_err("broken");
     assert!(matches!(error, Error::Rows { .. }), "{error:?}");
     let error = client.append("d", Rows::replayed(broken), WriteOptions::default()).await;
     assert!(matches!(error, Err(Error::Rows { .. })), "{error:?}");
@@ -261,7 +271,8 @@ async fn a_change_of_members_is_not_repeated_when_something_may_have_come_of_it(
     let node = Server::start(1, &world);
     let client = client(&[&node]);
     node.then([Step::Say(unavailable(None, &[]))]);
-    let error = client.change_members(MemberChange::Remove(vec![3]), None).await.expect_err("in doubt");
+    let error =
+        client.change_members(MemberChange::Remove(vec![3]), None).await.expect_err("in doubt");
     assert!(matches!(&error, Error::Ambiguous { number: None, pending: None, .. }), "{error:?}");
     node.then([Step::Say(unavailable(None, &[("effect", "none")]))]);
     client.change_members(MemberChange::Remove(vec![3]), None).await.expect("the second try");

@@ -3,3 +3,4 @@
 mod corners;
 mod scripted;
 mod sessions;
+mod whole;

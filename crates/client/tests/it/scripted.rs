@@ -18,6 +18,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::whole::Whole;
+
 /// What a node does with its next write, query, or change of members; when nothing is said it answers.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
@@ -97,7 +99,11 @@ impl World {
         self.lock().queries.clone()
     }
 
-    fn apply(&self, number: Option<(u64, u64)>, payload: &[u8]) -> Result<v1::WriteResponse, Status> {
+    fn apply(
+        &self,
+        number: Option<(u64, u64)>,
+        payload: &[u8],
+    ) -> Result<v1::WriteResponse, Status> {
         let mut state = self.lock();
         if let Some((session, _)) = number
             && state.over.contains(&session)
@@ -119,7 +125,10 @@ impl World {
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "the type of tonic-types; its order is never looked at")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "the type of tonic-types; its order is never looked at"
+)]
 fn metadata(pairs: &[(&str, &str)]) -> std::collections::HashMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
@@ -160,12 +169,14 @@ impl Server {
         let steps = Arc::new(Mutex::new(VecDeque::new()));
         let lake = Scripted { node, world: world.clone(), steps: Arc::clone(&steps), dies };
         let entered = runtime.enter();
-        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let incoming =
+            TcpIncoming::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
         let url = format!("http://{}", incoming.local_addr().expect("bound"));
         drop(entered);
         let lake = LakeServer::new(lake).max_decoding_message_size(16 * 1024 * 1024);
-        let serving =
-            tonic::transport::Server::builder().add_service(lake).serve_with_incoming(incoming);
+        let serving = tonic::transport::Server::builder()
+            .add_service(Whole(lake))
+            .serve_with_incoming(incoming);
         runtime.spawn(async move { serving.await.expect("it serves until it dies") });
         Self { runtime: Some(runtime), url, steps, died }
     }
@@ -259,7 +270,8 @@ fn answer(index: u64) -> Vec<v1::QueryResponse> {
     writer.finish().expect("the end");
     take(&mut writer);
     let mut index = Some(index);
-    let message = |bytes: Vec<u8>| v1::QueryResponse { index: index.take(), arrow_stream: bytes.into() };
+    let message =
+        |bytes: Vec<u8>| v1::QueryResponse { index: index.take(), arrow_stream: bytes.into() };
     parts.into_iter().map(message).collect()
 }
 
@@ -271,14 +283,20 @@ type Answers<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl Lake for Scripted {
-    async fn open_session(&self, _: Request<v1::OpenSessionRequest>) -> Answers<v1::OpenSessionResponse> {
+    async fn open_session(
+        &self,
+        _: Request<v1::OpenSessionRequest>,
+    ) -> Answers<v1::OpenSessionResponse> {
         self.note("OpenSession", None, Vec::new());
         let mut state = self.world.lock();
         state.index += 1;
         Ok(Response::new(v1::OpenSessionResponse { session_id: state.index }))
     }
 
-    async fn register(&self, request: Request<v1::RegisterRequest>) -> Answers<v1::RegisterResponse> {
+    async fn register(
+        &self,
+        request: Request<v1::RegisterRequest>,
+    ) -> Answers<v1::RegisterResponse> {
         let v1::RegisterRequest { caller, name, .. } = request.into_inner();
         let written = self.write("Register", caller, name.into_bytes()).await?.into_inner();
         let index = written.index;
@@ -289,7 +307,10 @@ impl Lake for Scripted {
         not_scripted()
     }
 
-    async fn append(&self, request: Request<Streaming<v1::AppendRequest>>) -> Answers<v1::WriteResponse> {
+    async fn append(
+        &self,
+        request: Request<Streaming<v1::AppendRequest>>,
+    ) -> Answers<v1::WriteResponse> {
         use v1::append_request::Part;
         let mut requests = request.into_inner();
         let (mut caller, mut payload) = (None, Vec::new());
@@ -306,7 +327,10 @@ impl Lake for Scripted {
         self.write("Append", caller, payload).await
     }
 
-    async fn tombstone(&self, _: Request<Streaming<v1::TombstoneRequest>>) -> Answers<v1::WriteResponse> {
+    async fn tombstone(
+        &self,
+        _: Request<Streaming<v1::TombstoneRequest>>,
+    ) -> Answers<v1::WriteResponse> {
         not_scripted()
     }
 
@@ -330,7 +354,10 @@ impl Lake for Scripted {
         self.write("Drop", caller, name.into_bytes()).await
     }
 
-    async fn list_datasets(&self, _: Request<v1::ListDatasetsRequest>) -> Answers<v1::ListDatasetsResponse> {
+    async fn list_datasets(
+        &self,
+        _: Request<v1::ListDatasetsRequest>,
+    ) -> Answers<v1::ListDatasetsResponse> {
         not_scripted()
     }
 
@@ -369,18 +396,29 @@ impl Lake for Scripted {
     async fn status(&self, _: Request<v1::StatusRequest>) -> Answers<v1::StatusResponse> {
         let leader = self.world.lock().leader;
         let (node_id, term) = (self.node, 1);
-        Ok(Response::new(v1::StatusResponse { node_id, leader, term, ..v1::StatusResponse::default() }))
+        Ok(Response::new(v1::StatusResponse {
+            node_id,
+            leader,
+            term,
+            ..v1::StatusResponse::default()
+        }))
     }
 
     async fn verify(&self, _: Request<v1::VerifyRequest>) -> Answers<v1::VerifyResponse> {
         not_scripted()
     }
 
-    async fn list_members(&self, _: Request<v1::ListMembersRequest>) -> Answers<v1::ListMembersResponse> {
+    async fn list_members(
+        &self,
+        _: Request<v1::ListMembersRequest>,
+    ) -> Answers<v1::ListMembersResponse> {
         not_scripted()
     }
 
-    async fn change_members(&self, _: Request<v1::ChangeMembersRequest>) -> Answers<v1::ChangeMembersResponse> {
+    async fn change_members(
+        &self,
+        _: Request<v1::ChangeMembersRequest>,
+    ) -> Answers<v1::ChangeMembersResponse> {
         self.write("ChangeMembers", None, Vec::new()).await?;
         Ok(Response::new(v1::ChangeMembersResponse::default()))
     }

@@ -26,7 +26,8 @@ async fn a_session_that_expired_before_a_command_is_renewed_and_the_command_sent
 }
 
 #[tokio::test]
-async fn a_session_that_expires_under_a_retry_leaves_the_outcome_unknown_and_nothing_is_sent_again() {
+async fn a_session_that_expires_under_a_retry_leaves_the_outcome_unknown_and_nothing_is_sent_again()
+{
     let world = World::default();
     let (first, second) = (Server::start(1, &world), Server::start(2, &world));
     let client = client(&[&first, &second]);
@@ -61,7 +62,8 @@ async fn a_session_is_not_renewed_while_the_program_holds_a_command_of_it() {
     let mut found = Vec::new();
     // The steps that are left are used up first.
     for _ in 0..40 {
-        let error = client.append("d", rows(2), within(2_000)).await.expect_err("the session is over");
+        let error =
+            client.append("d", rows(2), within(2_000)).await.expect_err("the session is over");
         let is_over = matches!(error, Error::SessionOver { pending: 1, .. });
         found.push(error);
         if is_over {
