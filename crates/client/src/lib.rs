@@ -65,7 +65,7 @@ pub use answers::{Answer, Compacted, Registered, Sealed, Written};
 pub use client::Client;
 pub use command::Keys;
 pub use error::{Error, Failure};
-pub use options::{Level, Options, QueryOptions, Retry, WriteOptions};
+pub use options::{Level, OnRetry, Options, QueryOptions, Retry, WriteOptions};
 pub use pending::Pending;
 pub use read::MemberChange;
 pub use rows::{BatchStream, BoxError, Rows};

@@ -265,15 +265,14 @@ fn lake_of(url: &str) -> Result<LakeClient<Channel>, Error> {
 mod tests {
     use super::*;
 
-    fn candidate(tries: u32, is_avoided: bool, leads: bool) -> Candidate {
-        Candidate { tries, is_avoided, leads }
-    }
+    const FRESH: Candidate = Candidate { tries: 0, is_avoided: false, leads: false };
 
     #[test]
     fn the_leader_is_asked_first_then_each_other_node_before_any_a_second_time() {
         let leads = |tries: [u32; 3]| {
-            let [a, b, c] = tries;
-            [candidate(a, false, false), candidate(b, false, true), candidate(c, false, false)]
+            let mut all = tries.map(|tries| Candidate { tries, ..FRESH });
+            all[1].leads = true;
+            all
         };
         assert_eq!(choose(&leads([0, 0, 0]), true, 0), 1);
         assert_eq!(choose(&leads([0, 1, 0]), true, 0), 0);
@@ -283,11 +282,11 @@ mod tests {
 
     #[test]
     fn any_node_is_asked_in_turn_and_a_broken_one_last() {
-        let all = [candidate(0, false, true); 3];
+        let all = [Candidate { leads: true, ..FRESH }; 3];
         assert_eq!([0, 1, 2, 3].map(|turn| choose(&all, false, turn)), [0, 1, 2, 0]);
-        let broken = [candidate(0, true, false), candidate(5, false, false)];
-        assert_eq!(choose(&broken, true, 0), 1);
-        assert_eq!(choose(&[candidate(3, true, false)], true, 7), 0);
+        let broken = Candidate { is_avoided: true, ..FRESH };
+        assert_eq!(choose(&[broken, Candidate { tries: 5, ..FRESH }], true, 0), 1);
+        assert_eq!(choose(&[broken], true, 7), 0);
     }
 
     fn nodes(count: usize) -> Nodes {

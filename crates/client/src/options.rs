@@ -10,6 +10,9 @@ use alluvium_types::LogIndex;
 use crate::error::Failure;
 use crate::limits;
 
+/// What is told of repetitions.
+pub type OnRetry = Arc<dyn Fn(&Retry<'_>) + Send + Sync>;
+
 /// How a client calls.
 #[derive(Clone)]
 pub struct Options {
@@ -25,7 +28,7 @@ pub struct Options {
     /// What spreads the waits; none draws it from the machine.
     pub seed: Option<u64>,
     /// Told before each repetition.
-    pub on_retry: Option<Arc<dyn Fn(&Retry<'_>) + Send + Sync>>,
+    pub on_retry: Option<OnRetry>,
 }
 
 impl Options {
