@@ -179,3 +179,59 @@ pub(crate) fn options_to(options: &DatasetOptions) -> v1::DatasetOptions {
         seal_rows: Some(options.seal_rows),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dataset(types: Vec<DataType>) -> (v1::Dataset, Schema) {
+        let field = |(id, data_type): (u32, DataType)| Field {
+            id: FieldId(id),
+            name: format!("c{id}"),
+            data_type,
+            nullable: id % 2 == 0,
+        };
+        let fields: Vec<Field> = (1..).zip(types).map(field).collect();
+        let columns = fields.iter().map(field_to).collect();
+        let key_columns = vec!["c1".to_owned()];
+        let schema = Schema { fields, key_columns: key_columns.clone() };
+        (v1::Dataset { columns, key_columns, ..v1::Dataset::default() }, schema)
+    }
+
+    #[test]
+    fn columns_come_back_as_they_went() {
+        let element = Field {
+            id: FieldId(9),
+            name: "item".to_owned(),
+            data_type: DataType::Decimal128(10, -2),
+            nullable: true,
+        };
+        let (message, schema) = dataset(vec![
+            DataType::Int64,
+            DataType::Utf8,
+            DataType::Date32,
+            DataType::FixedSizeBinary(16),
+            DataType::Timestamp(TimeUnit::Millisecond, Some("Europe/Vienna".to_owned())),
+            DataType::List(Box::new(element.clone())),
+            DataType::Struct(vec![element]),
+        ]);
+        assert_eq!(schema_of(&message), Ok(schema));
+    }
+
+    #[test]
+    fn what_an_answer_lacks_is_named() {
+        let (mut message, _) = dataset(vec![DataType::Int64]);
+        message.columns[0].r#type = None;
+        assert_eq!(schema_of(&message), Err("a column has no type"));
+        let deep = (0..limits::NESTING_MAX).fold(DataType::Int64, |data_type, _| {
+            DataType::Struct(vec![Field {
+                id: FieldId(0),
+                name: "x".to_owned(),
+                data_type,
+                nullable: true,
+            }])
+        });
+        let (message, _) = dataset(vec![deep]);
+        assert_eq!(schema_of(&message), Err("a column nests too deep"));
+    }
+}

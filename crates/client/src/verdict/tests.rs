@@ -1,3 +1,5 @@
+//! The table against the page, reason by reason, and what is read from a status. It must not need a server.
+
 use tonic_types::ErrorDetails;
 
 use super::*;
