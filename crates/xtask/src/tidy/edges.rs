@@ -28,6 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("materialize", &["stdx", "types", "state-machine", "storage", "rows", "parquet"]),
     ("query", &["stdx", "types", "state-machine", "storage", "rows", "parquet", "materialize"]),
     ("ingest", &["stdx", "types", "rows"]),
+    ("client", &["stdx", "types", "rows", "proto"]),
     (
         "engine",
         &[
@@ -68,7 +69,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["metastore"]),
     ("datafusion", &["query"]),
-    ("tonic", &["codegen", "proto", "peer", "server", "cli", "integration"]),
+    ("tonic", &["codegen", "proto", "peer", "client", "server", "cli", "integration"]),
     ("openraft", &["raft", "peer"]),
     ("parquet", &["parquet", "ingest", "cli"]),
     // The state machine derives the encoding of its records; only `types::codec` frames and decodes.
@@ -145,7 +146,7 @@ mod tests {
         caught(
             "alluvium-engine",
             "tonic-health",
-            &["`tonic` belongs to codegen, proto, peer, server, cli"],
+            &["`tonic` belongs to codegen, proto, peer, client, server, cli"],
         );
         caught("alluvium-wal", "openraft", &["belongs to raft, peer"]);
         caught("alluvium-raft", "openraft", &[]);
