@@ -15,7 +15,7 @@ use crate::error::Fault;
 use crate::log_store::STREAM;
 use crate::snapshots::Snapshots;
 
-/// Brings the state to the newest verified snapshot, and checks that the log continues it.
+/// Brings the state to the newest verified snapshot, and checks that the log continues both.
 pub(crate) fn reconcile(
     store: &dyn MetaStore,
     snapshots: &Snapshots,
@@ -29,8 +29,16 @@ pub(crate) fn reconcile(
         import(store, snapshot)?;
     }
     let applied = store.raft().applied;
-    let snapshot = snapshot.and_then(|snapshot| snapshot.meta.applied);
-    check_history(applied, snapshot, wal.reader())
+    let covered = snapshot.and_then(|snapshot| snapshot.meta.applied);
+    check_history(applied, covered, wal.reader())?;
+    let purged = wal.reader().state(STREAM).map_err(Fault::Log)?.purged;
+    if covered.map(|covered| covered.index.0) < purged.map(|purged| purged.index) {
+        // The newest snapshot was damaged, and the one before it ends before the log begins. The state has what lies
+        // between: openraft wants it in a snapshot before it starts.
+        tracing::warn!("the snapshots do not reach the log: a new one is made of the state");
+        snapshots.build(store, wal.reader())?;
+    }
+    Ok(())
 }
 
 /// Refuses a state that the log does not continue.

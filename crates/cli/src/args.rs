@@ -114,6 +114,12 @@ pub(crate) struct Serve {
     /// Serve an address that other machines can reach, although nobody is checked
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// Bytes of log at which rows are put into files, so that it can be purged [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) log_bytes: Option<String>,
+    /// Bytes of one segment of the log [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) segment_bytes: Option<String>,
     /// What to do when this node's state differs from that of the others
     #[arg(long, value_enum, default_value = "automatic")]
     pub(crate) reinstall: Reinstall,

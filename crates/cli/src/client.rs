@@ -309,11 +309,19 @@ impl Decoding {
             Some(message) => decode(&mut self.decoder, message.arrow_stream).map(Some),
             None => {
                 self.is_over = true;
-                self.decoder.finish().map_err(|_incomplete| cut_off("the answer was cut off"))?;
-                Ok(None)
+                match is_ended(&mut self.decoder) {
+                    true => Ok(None),
+                    false => Err(cut_off("the answer was cut off")),
+                }
             }
         }
     }
+}
+
+/// Says whether a decoder has seen the end marker. Its own `finish` is content with an end between two batches; only a
+/// decoder that has ended refuses another byte.
+fn is_ended(decoder: &mut StreamDecoder) -> bool {
+    decoder.finish().is_ok() && decoder.decode(&mut Buffer::from(vec![0_u8])).is_err()
 }
 
 #[cfg(test)]
@@ -337,6 +345,23 @@ mod tests {
         }
         let back = arrow::compute::concat_batches(&batch.schema(), &back).expect("one schema");
         assert_eq!(back, batch);
+    }
+
+    #[test]
+    fn an_answer_that_ends_between_two_batches_has_not_ended() {
+        let values: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+        let batch = RecordBatch::try_from_iter([("x", values)]).expect("one column");
+        let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).expect("begins");
+        writer.write(&batch).expect("writes");
+        let cut = writer.get_ref().clone();
+        writer.finish().expect("ends");
+        let whole = writer.into_inner().expect("ended");
+        let ended = |bytes: Vec<u8>| {
+            let mut decoder = StreamDecoder::new();
+            decode(&mut decoder, Bytes::from(bytes)).expect("decodes");
+            is_ended(&mut decoder)
+        };
+        assert!(ended(whole) && !ended(cut));
     }
 
     #[test]

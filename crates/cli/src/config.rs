@@ -227,7 +227,7 @@ fn edits(from: &str, to: &str) -> usize {
 }
 
 /// Parses a number of bytes, such as `1073741824`, `512MiB` or `2GB`.
-fn parse_bytes(text: &str) -> Result<usize, Failure> {
+pub(crate) fn parse_bytes(text: &str) -> Result<usize, Failure> {
     let bad = || {
         Failure::usage(format!("{text:?} is not a number of bytes"))
             .with_hint("a number with B, KiB, MiB, GiB, KB, MB or GB")

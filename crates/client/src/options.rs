@@ -88,6 +88,9 @@ pub enum Level {
     /// Everything that was acknowledged to anybody before the call. Needs a quorum.
     #[default]
     Linearizable,
+    /// Everything that was acknowledged to anybody until so long ago. A node that asked the leader within that time
+    /// answers by itself.
+    Stale(Duration),
     /// At least everything that this client has seen or written. Any node, without a quorum.
     Seen,
     /// At least this index. Any node, without a quorum.

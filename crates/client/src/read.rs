@@ -72,10 +72,14 @@ impl Client {
         let QueryOptions { level, as_of, limit, memory_bytes, row_limit } = options;
         let seen = self.seen();
         let (at_least, local) = match level {
-            Level::Linearizable => (None, false),
+            Level::Linearizable | Level::Stale(_) => (None, false),
             Level::Seen => (Some(seen), true),
             Level::AtLeast(index) => (Some(index), true),
             Level::Local => (None, true),
+        };
+        let max_stale_ms = match level {
+            Level::Stale(limit) => Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+            Level::Linearizable | Level::Seen | Level::AtLeast(_) | Level::Local => None,
         };
         // A node that is behind waits for the index instead of refusing it.
         let at_least = at_least.map(|index| index.max(as_of.unwrap_or(index)));
@@ -84,6 +88,7 @@ impl Client {
             as_of: as_of.map(|index| index.0),
             at_least: at_least.map(|index| index.0).filter(|index| *index > 0),
             local,
+            max_stale_ms,
             memory_bytes,
             row_limit,
         };

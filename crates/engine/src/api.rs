@@ -278,6 +278,8 @@ pub struct Status {
     pub datasets: u64,
     /// Files planned and not yet attested.
     pub jobs: u64,
+    /// Attested files that this node does not have yet.
+    pub files_missing: u64,
     /// Jobs that fail and are being retried: what, and why.
     pub job_errors: Vec<String>,
     /// Scrubs that ended since the node was opened.

@@ -102,9 +102,11 @@ impl Appender {
 
     async fn target(&mut self) -> Result<&Target, Error> {
         if self.target.is_none() {
-            let target = self.node.target(&self.name).await?;
-            self.upload.answered = self.node.recorded(&self.caller).await?.is_some();
-            self.target = Some(target);
+            let answered = self.node.recorded(&self.caller).await?;
+            self.upload.answered = answered.is_some();
+            // As the dataset was when the number was answered: the same rows are the same bytes then.
+            let at = answered.map(|answered| answered.response.index);
+            self.target = Some(self.node.target_at(&self.name, at).await?);
         }
         Ok(self.target.as_ref().expect("it was just set"))
     }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alluvium_peer::{Host, Identity as PeerIdentity, PeerCalls, PeerServer, Peers, Security};
+use alluvium_peer::{
+    Host, Identity as PeerIdentity, NotAdmitted, PeerCalls, PeerServer, Peers, Security,
+};
 use alluvium_raft::{AppliedState, Error as RaftError, LeaderHint};
 use alluvium_stdx::Clock;
 use alluvium_types::{Entry, LogIndex, Response};
@@ -24,7 +26,7 @@ use crate::jobs::Jobs;
 use crate::membership::Member;
 use crate::node::Node;
 use crate::opening::Buckets;
-use crate::pressure::Pressure;
+use crate::pressure::{Pressure, carries_rows};
 use crate::{Config, Error};
 
 /// The id of the node that founds a cluster, when nobody says.
@@ -155,12 +157,17 @@ pub(crate) struct PeerHost {
 }
 
 impl Host for PeerHost {
-    fn admit(&self, entry: Entry) -> Result<Entry, String> {
-        let mut envelope = entry.envelope().map_err(|error| error.to_string())?;
-        self.pressure.check(envelope.command.kind()).map_err(|error| error.to_string())?;
+    fn admit(&self, entry: Entry) -> Result<Entry, NotAdmitted> {
+        let full = |error: &dyn std::error::Error| NotAdmitted::Full(error.to_string());
+        let mut envelope = entry.envelope().map_err(|error| full(&error))?;
+        let kind = envelope.command.kind();
+        self.pressure.check(kind).map_err(|error| full(&error))?;
+        if carries_rows(kind) && self.pressure.is_behind() {
+            return Err(NotAdmitted::Busy);
+        }
         // One clock stamps: another node's that is ahead would end everybody's sessions.
         envelope.proposed_at_ms = self.clock.wall_ms();
-        Entry::command(&envelope, &entry.body()).map_err(|error| error.to_string())
+        Entry::command(&envelope, &entry.body()).map_err(|error| full(&error))
     }
 
     fn reported(&self, node: u64, swept: LogIndex) {

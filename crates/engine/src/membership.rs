@@ -149,6 +149,8 @@ impl Node {
                     self.change(Change::SetAddress { node: own, address }).await.map(drop)
                 }
                 Some(member) if learner || member.votes => return,
+                // Before it has the files, their only copies may lie with those whose place it takes.
+                Some(_) if !self.has_all_files() => Err(Error::Raft(RaftError::Unavailable)),
                 Some(_) => self.promote(&[own]).await,
                 // The membership that has this node in it has not come yet.
                 None => Err(Error::Raft(RaftError::Unavailable)),
@@ -172,7 +174,9 @@ impl Node {
 
     /// Hands the leadership to the voter that lacks least, so that nobody waits for an election.
     pub(crate) async fn hand_over(&self) {
-        if self.cluster().is_none() || !self.leads() {
+        let has_failed = self.raft().status().fault.is_some();
+        if self.cluster().is_none() || !self.leads() || has_failed {
+            // A node that stopped on a fault must end at once, and can hand over nothing.
             return;
         }
         let own = self.node_id();

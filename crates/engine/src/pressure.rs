@@ -31,6 +31,18 @@ pub(crate) struct Pressure {
     path: PathBuf,
     /// Bytes that must be free for rows to be accepted.
     needed: u64,
+    /// Bytes of log at which rows are refused.
+    backlog_max: u64,
+}
+
+/// Bytes of log at which sealing starts.
+fn log_limit(config: &Config) -> u64 {
+    config.log_bytes_max.max(config.segment_bytes.saturating_mul(4))
+}
+
+/// Says whether a command brings rows that the log must keep until they are in a file.
+pub(crate) fn carries_rows(command: CommandKind) -> bool {
+    matches!(command, CommandKind::Stage | CommandKind::Append | CommandKind::Upsert)
 }
 
 /// Says whether a command can make room, or ends something that was begun. Its entry is small and fits into the
@@ -61,6 +73,8 @@ impl Pressure {
         Self {
             path: config.data_dir.clone(),
             needed,
+            // Twice the size at which sealing starts: sealing had a whole log's time to keep up.
+            backlog_max: log_limit(config).saturating_mul(2),
             room: Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX as usize)),
             log_bytes: AtomicU64::new(0),
             disk_free: AtomicU64::new(u64::MAX),
@@ -102,6 +116,11 @@ impl Pressure {
     pub(crate) fn log_bytes(&self) -> u64 {
         self.log_bytes.load(Ordering::Relaxed)
     }
+
+    /// Says whether the log holds more than sealing can keep up with.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.backlog_max < self.log_bytes()
+    }
 }
 
 impl Node {
@@ -142,15 +161,12 @@ impl Node {
 
     /// Returns the size of the log at which everything is sealed; a log of a few segments cannot be kept shorter.
     pub(crate) fn log_limit(&self) -> u64 {
-        let config = self.config();
-        config.log_bytes_max.max(config.segment_bytes.saturating_mul(4))
+        log_limit(self.config())
     }
 
     /// Refuses rows while the log holds too much that could not be put into files.
     pub(crate) fn check_backlog(&self) -> Result<(), Error> {
-        // Twice the size at which sealing starts: sealing had a whole log's time to keep up.
-        let limit = self.log_limit().saturating_mul(2);
-        let bytes = self.pressure().log_bytes();
+        let (bytes, limit) = (self.pressure().log_bytes(), self.pressure().backlog_max);
         match bytes > limit {
             true => Err(Error::Backlog { bytes, limit }),
             false => Ok(()),

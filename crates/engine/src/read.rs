@@ -309,6 +309,7 @@ impl Node {
             quarantine: self.quarantine(),
             datasets: catalog::list(self.view(), applied.index)?.len() as u64,
             jobs: catalog::planned(self.view())?.len() as u64,
+            files_missing: self.files_missing()?,
             job_errors: failures
                 .iter()
                 .map(|((dataset, file), failure)| {

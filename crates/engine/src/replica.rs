@@ -188,6 +188,25 @@ impl Node {
         Ok(())
     }
 
+    /// Counts the attested files that this node does not have yet.
+    pub(crate) fn files_missing(&self) -> Result<u64, Error> {
+        match self.cluster() {
+            Some(_) => Ok(self.missing(LogIndex::MAX)?.len() as u64),
+            None => Ok(0),
+        }
+    }
+
+    /// Says whether this node has applied what there is, and has every file but those that nobody can give it.
+    pub(crate) fn has_all_files(&self) -> bool {
+        let failed: BTreeSet<FileKey> =
+            self.jobs().failures().into_iter().map(|(key, _)| key).collect();
+        let is_there = |(dataset, record): &(DatasetKey, FileRecord)| {
+            failed.contains(&(*dataset, record.file))
+        };
+        let missing = self.missing(LogIndex::MAX);
+        self.has_caught_up() && missing.is_ok_and(|missing| missing.iter().all(is_there))
+    }
+
     /// Looks for a file in this node's bucket, and takes it as ready when it has the attested length: it was written and
     /// read back before a restart, and every read verifies its blocks. Returns the length of another one.
     async fn find(&self, dataset: DatasetKey, record: &FileRecord) -> Result<Option<u64>, Error> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alluvium_materialize::FileContext;
 use alluvium_rows::KeyEncoder;
-use alluvium_state_machine::record::{FileRecord, FileState, ResultRecord};
+use alluvium_state_machine::record::{FileContent, FileRecord, FileState, ResultRecord};
 use alluvium_state_machine::{catalog, predicate_hash};
 use alluvium_types::limits::{COMPACT_INPUTS_MAX, COMPACT_ROWS_MAX, UPLOAD_PARTS_MAX};
 use alluvium_types::{
@@ -202,8 +202,9 @@ impl Node {
     /// file cannot be made; the inputs then stay as they are.
     pub async fn compact(&self, caller: &Caller, name: &str) -> Result<CompactReport, Error> {
         // The condition is of the whole call, so its first entry has it. It held for a call that was answered.
-        let is_answered = self.recorded(caller).await?.is_some();
-        let expected_index = caller.expected_index.filter(|_| !is_answered);
+        let is_plan = |outcome: &Outcome| matches!(outcome, Outcome::CompactionPlanned { .. });
+        let first = self.first_answer(caller, is_plan).await?;
+        let expected_index = caller.expected_index.filter(|_| first.is_none());
         self.seal(&Caller { session: None, expected_index, ..caller.clone() }, name).await?;
         let dataset = self.target(name).await?.record.dataset;
         self.wait_planned(dataset).await?;
@@ -220,12 +221,47 @@ impl Node {
             bytes_out: 0,
         };
         let mut caller = caller.clone();
+        if let Some(Outcome::CompactionPlanned { file }) = first.map(|first| first.outcome) {
+            // The number was answered with the plan of the first group; this call goes on behind it.
+            self.add_planned(dataset, file, &mut report)?;
+            caller.session = None;
+            caller.expected_index = None;
+        }
         for inputs in groups {
             self.compact_group(&caller, dataset, &inputs, &mut report).await?;
             caller.session = None;
             caller.expected_index = None;
         }
         Ok(report)
+    }
+
+    /// Counts a compaction that an earlier try of the same call planned; it is made by now, or replaced itself.
+    fn add_planned(
+        &self,
+        dataset: DatasetKey,
+        file: FileId,
+        report: &mut CompactReport,
+    ) -> Result<(), Error> {
+        let Some(made) = catalog::file(self.view(), dataset, file, LogIndex::MAX)? else {
+            return Ok(());
+        };
+        let (FileContent::Compaction { inputs, .. }, Some(attested)) =
+            (&made.content, made.attested())
+        else {
+            return Ok(());
+        };
+        report.files_in += inputs.len() as u64;
+        report.files_out += 1;
+        report.rows_in += attested.rows + attested.rows_hidden;
+        report.rows_hidden += attested.rows_hidden;
+        report.rows_out += attested.rows;
+        report.bytes_out += attested.digest.len_bytes;
+        for input in inputs {
+            let input = catalog::file(self.view(), dataset, *input, LogIndex::MAX)?;
+            let attested = input.as_ref().and_then(FileRecord::attested);
+            report.bytes_in += attested.map_or(0, |attested| attested.digest.len_bytes);
+        }
+        Ok(())
     }
 
     async fn compact_group(

@@ -2,7 +2,7 @@
 
 use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{DatasetRecord, ResultRecord};
-use alluvium_state_machine::{Key, Table, record_at};
+use alluvium_state_machine::{Key, Table, ViewError, record_at};
 use alluvium_types::{
     Command, DatasetKey, DatasetName, Drop, Entry, Envelope, Evolve, Expire, LogIndex, OpenSession,
     Outcome, Register, Rejection, Response, Schema, SchemaChange, SessionId, SessionRef, limits,
@@ -252,14 +252,35 @@ impl Node {
 
     /// Finds a live dataset and its current schema at a linearizable index.
     pub(crate) async fn target(&self, name: &str) -> Result<Target, Error> {
+        self.target_at(name, None).await
+    }
+
+    /// Finds a dataset as it was at an index, if that is readable still, else as it is.
+    pub(crate) async fn target_at(
+        &self,
+        name: &str,
+        at: Option<LogIndex>,
+    ) -> Result<Target, Error> {
         let name: DatasetName = name.parse()?;
-        let at = self.linearizable().await?;
+        let newest = self.linearizable().await?;
         let view = self.view();
+        let at = match at {
+            Some(at) if self.is_readable_at(&name, at)? => at,
+            Some(_) | None => newest,
+        };
         let Some(record) = catalog::find(view, &name, at)? else {
             return Err(self.not_found(name.as_str(), at)?);
         };
         let schema = catalog::schema(view, record.dataset, record.schema_version, at)?;
         Ok(Target { record, schema })
+    }
+
+    fn is_readable_at(&self, name: &DatasetName, at: LogIndex) -> Result<bool, Error> {
+        match catalog::find(self.view(), name, at) {
+            Ok(Some(record)) => Ok(record.floor <= at),
+            Ok(None) | Err(ViewError::BelowFloor { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes the error for a name that no dataset has, with a name that is like it.

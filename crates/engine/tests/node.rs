@@ -80,6 +80,37 @@ async fn museum_m40_commands_that_read_before_they_write_are_answered_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn museum_m40_a_number_is_answered_by_its_first_answer_whatever_came_between() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let node = lake(root.path()).await;
+    let named = Caller::named("test");
+    node.seal(&named, "t").await.expect("seals");
+    node.append(&named, "t", vec![batch(&[("d", 4)])]).await.expect("fits");
+    let caller = numbered(&node).await;
+    let first = node.compact(&caller, "t").await.expect("compacts");
+    assert_eq!((first.rows_in, first.rows_out, first.files_in), (4, 4, 2));
+    // Other inputs than the first time.
+    node.append(&named, "t", vec![batch(&[("e", 5)])]).await.expect("fits");
+    node.seal(&named, "t").await.expect("seals");
+    let again = node.compact(&caller, "t").await.expect("answered again");
+    assert!(first.rows_in <= again.rows_in, "{again:?}");
+
+    let caller = numbered(&node).await;
+    let rows = || vec![batch(&[("f", 6)])];
+    let first = node.append(&caller, "t", rows()).await.expect("fits");
+    let rename = |column: &str, to: &str| {
+        let (column, to) = (column.to_owned(), to.to_owned());
+        vec![alluvium_types::SchemaChange::Rename { column, to }]
+    };
+    node.evolve(&named, "t", rename("value", "worth")).await.expect("renames");
+    assert_eq!(node.append(&caller, "t", rows()).await.expect("answered again"), first);
+    let error = node.append(&caller, "t", vec![batch(&[("g", 7)])]).await.expect_err("others");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert_eq!(count(&node).await, 6);
+    node.shutdown().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_gone_is_named_while_anything_that_it_made_is_there() {
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("node");

@@ -8,14 +8,23 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+/// Why a forwarded command is not proposed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// The disk has no room, in words.
+    Full(String),
+    /// The node has too much to do: the same command is as good later.
+    Busy,
+}
+
 /// The node above consensus, as its peers see it.
 pub trait Host: Send + Sync + 'static {
     /// Takes a forwarded command and stamps it with this node's clock, or refuses one that this node could not carry to
-    /// the end, in words.
+    /// the end.
     ///
     /// # Errors
     /// The reason.
-    fn admit(&self, entry: Entry) -> Result<Entry, String>;
+    fn admit(&self, entry: Entry) -> Result<Entry, NotAdmitted>;
 
     /// Hears that a node deleted the objects that the state gave up at or below an index.
     fn reported(&self, node: u64, swept: LogIndex);
@@ -32,7 +41,7 @@ pub trait Host: Send + Sync + 'static {
 pub struct NoHost;
 
 impl Host for NoHost {
-    fn admit(&self, entry: Entry) -> Result<Entry, String> {
+    fn admit(&self, entry: Entry) -> Result<Entry, NotAdmitted> {
         Ok(entry)
     }
 

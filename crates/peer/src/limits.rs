@@ -35,6 +35,8 @@ pub const KEEPALIVE: Duration = Duration::from_secs(2);
 /// For open calls to end when a node stops.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
+/// Bytes of forwarded commands that a leader proposes at one time; more wait.
+pub const FORWARDED_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// Calls that one connection may have open.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// Bytes that may be on their way on one stream: a few batches of entries.
@@ -47,3 +49,4 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 const _: () = assert!(alluvium_raft::limits::READ_BYTES_MAX < MESSAGE_BYTES_MAX as u64);
 const _: () = assert!(PART_BYTES < MESSAGE_BYTES_MAX);
+const _: () = assert!(ENTRY_BYTES_MAX < FORWARDED_BYTES_MAX);

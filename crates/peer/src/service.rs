@@ -16,13 +16,14 @@ use futures::future::{BoxFuture, Shared};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderError, VoteRequest};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::convert;
 use crate::error::with_causes;
 use crate::identity::Sender;
 use crate::receive::Receiver;
-use crate::{Host, Peers, limits, send};
+use crate::{Host, NotAdmitted, Peers, limits, send};
 
 /// The peer service of a node.
 pub(crate) struct Service {
@@ -30,6 +31,8 @@ pub(crate) struct Service {
     receiver: Receiver,
     host: Arc<dyn Host>,
     peers: Peers,
+    /// Bytes of forwarded commands that are under way.
+    room: Semaphore,
     shutdown: Shutdown,
 }
 
@@ -49,7 +52,15 @@ impl Service {
         peers: Peers,
         shutdown: Shutdown,
     ) -> Self {
-        Self { receiver: Receiver::new(node.clone()), node, host, peers, shutdown }
+        let room = Semaphore::new(limits::FORWARDED_BYTES_MAX as usize);
+        Self { receiver: Receiver::new(node.clone()), node, host, peers, room, shutdown }
+    }
+
+    /// Waits until there is room for a forwarded command.
+    async fn reserve(&self, bytes: usize) -> SemaphorePermit<'_> {
+        let limit = limits::FORWARDED_BYTES_MAX;
+        let bytes = u32::try_from(bytes).unwrap_or(limit).min(limit);
+        self.room.acquire_many(bytes).await.expect("the semaphore is never closed")
     }
 
     /// Refuses a node that was removed, so that it hears of it. A node that follows may not know a newcomer yet.
@@ -265,8 +276,10 @@ impl Peer for Service {
         }
         let entry = Entry::parse(request.into_inner().frame);
         let entry = entry.map_err(|error| malformed(&error))?;
+        let _room = self.reserve(entry.as_bytes().len()).await;
         let outcome = match self.host.admit(entry) {
-            Err(detail) => Outcome::Refusal(wire::Refusal {
+            Err(NotAdmitted::Busy) => Outcome::Refusal(refusal(&RaftError::Unavailable)),
+            Err(NotAdmitted::Full(detail)) => Outcome::Refusal(wire::Refusal {
                 reason: wire::refusal::Reason::Full.into(),
                 detail,
                 ..wire::Refusal::default()

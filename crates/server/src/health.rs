@@ -48,7 +48,7 @@ async fn metrics(State(node): State<Node>) -> impl IntoResponse {
 fn written(status: &Status, is_ready: bool) -> String {
     let leads = status.leader == Some(status.node_id);
     let none = u64::MAX;
-    let gauges: [(&str, &str, u64); 17] = [
+    let gauges: [(&str, &str, u64); 18] = [
         ("ready", "Whether the node answers as it should.", is_ready.into()),
         (
             "quarantined",
@@ -81,6 +81,7 @@ fn written(status: &Status, is_ready: bool) -> String {
         ),
         ("datasets", "Live datasets.", status.datasets),
         ("planned_files", "Files planned and not yet attested.", status.jobs),
+        ("missing_files", "Attested files that the node does not have yet.", status.files_missing),
         ("failing_jobs", "Jobs that fail and are tried again.", status.job_errors.len() as u64),
     ];
     let mut text = String::new();

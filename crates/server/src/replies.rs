@@ -132,6 +132,7 @@ pub fn status(answer: Status) -> v1::StatusResponse {
         damage: answer.damage,
         agreed_at: answer.agreed_at.map(|index| index.0),
         quarantine: answer.quarantine,
+        files_missing: answer.files_missing,
     }
 }
 

@@ -23,10 +23,11 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::limits::{BODY_BYTES_MAX, ENTRY_BYTES_MAX, HEADER_BYTES_MAX};
-use crate::{Envelope, Error};
+use crate::{Command, Envelope, Error};
 
-/// The newest format this program reads, and the one it writes.
-pub const FORMAT_VERSION: u16 = 1;
+/// The newest format this program reads. An entry has the oldest format that knows what is in it, so that a program which
+/// does not know it says that, and not that the entry is damaged.
+pub const FORMAT_VERSION: u16 = 2;
 /// Bodies start at multiples of this many bytes.
 pub const ALIGNMENT: usize = 64;
 const MAGIC: [u8; 4] = *b"ALVE";
@@ -93,7 +94,8 @@ impl Entry {
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn command(envelope: &Envelope, body: &[u8]) -> Result<Self, Error> {
-        Self::frame(EntryKind::Command, &encode(envelope)?, body)
+        let version = version_of(&envelope.command);
+        Self::frame((EntryKind::Command, version), &encode(envelope)?, body)
     }
 
     /// Frames a leader's first entry.
@@ -102,7 +104,7 @@ impl Entry {
     /// Never: an empty frame is within every limit.
     #[must_use]
     pub fn blank() -> Self {
-        Self::frame(EntryKind::Blank, &[], &[]).expect("an empty frame is within every limit")
+        Self::frame((EntryKind::Blank, 1), &[], &[]).expect("an empty frame is within every limit")
     }
 
     /// Frames a membership whose encoding belongs to the raft crate.
@@ -110,10 +112,10 @@ impl Entry {
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn membership(header: &[u8]) -> Result<Self, Error> {
-        Self::frame(EntryKind::Membership, header, &[])
+        Self::frame((EntryKind::Membership, 1), header, &[])
     }
 
-    fn frame(kind: EntryKind, header: &[u8], body: &[u8]) -> Result<Self, Error> {
+    fn frame((kind, version): (EntryKind, u16), header: &[u8], body: &[u8]) -> Result<Self, Error> {
         let header_length = check_size("header", header.len(), HEADER_BYTES_MAX)?;
         let body_length = check_size("body", body.len(), BODY_BYTES_MAX)?;
         let header_end = FRAME_BYTES + header.len();
@@ -122,7 +124,7 @@ impl Entry {
         assert!(total <= ENTRY_BYTES_MAX as usize, "limits.rs relates header, body and entry");
         let mut bytes = BytesMut::with_capacity(total);
         bytes.put_slice(&MAGIC);
-        bytes.put_u16_le(FORMAT_VERSION);
+        bytes.put_u16_le(version);
         bytes.put_u8(kind.to_byte());
         bytes.put_u8(0);
         bytes.put_u32_le(header_length);
@@ -225,6 +227,26 @@ impl EntryKind {
             3 => Some(Self::Membership),
             _ => None,
         }
+    }
+}
+
+/// Returns the first format that has a command.
+fn version_of(command: &Command) -> u16 {
+    match command {
+        Command::OpenSession(_)
+        | Command::Register(_)
+        | Command::Evolve(_)
+        | Command::Stage(_)
+        | Command::Append(_)
+        | Command::Upsert(_)
+        | Command::Tombstone(_)
+        | Command::Seal(_)
+        | Command::Compact(_)
+        | Command::Attest(_)
+        | Command::Expire(_)
+        | Command::Swept(_)
+        | Command::Drop(_) => 1,
+        Command::Checkpoint(_) => 2,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use alluvium_state_machine::{Key, MetaStore, ScanRange, Table};
+use alluvium_stdx::durable;
 use alluvium_types::{Outcome, SessionId};
 use alluvium_wal::sim::Faults;
 
@@ -202,6 +203,37 @@ async fn a_purge_stops_at_the_snapshot_less_the_margin_at_durability_and_at_the_
     assert!(matches!(hole, Err(Error::NotInLog { .. })), "a hole is no answer: {hole:?}");
     let tail = node.log_range(last..last.next()).expect("reads");
     assert_eq!(tail, vec![(last, command("actor-19"))]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_snapshot_keeps_no_node_from_starting_whose_log_is_purged_beyond_the_older_one() {
+    let machine = Machine::new(16);
+    let running = machine.start().await;
+    for _ in 0..2 {
+        propose(&running.node, 20).await;
+        running.node.trigger_snapshot().await.expect("built");
+        running.node.purge(LogIndex::MAX).await.expect("purged");
+    }
+    running.node.shutdown().await.expect("stops");
+    drop(running);
+    let mut names: Vec<_> = std::fs::read_dir(machine.snapshots_dir())
+        .expect("lists")
+        .map(|entry| entry.expect("lists").path())
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let newest = names.pop().expect("two");
+    let mut bytes = std::fs::read(&newest).expect("reads");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    durable::write(&newest, &bytes).expect("writes");
+    // Twice: a start that made something up would be found out by the next.
+    for _ in 0..2 {
+        let running = machine.start().await;
+        propose(&running.node, 1).await;
+        assert!(running.node.status().snapshot.is_some());
+        running.node.shutdown().await.expect("stops");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

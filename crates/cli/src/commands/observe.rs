@@ -89,6 +89,7 @@ pub(super) async fn status(backend: &Backend, format: Format) -> Result<(), Fail
         ("digest", json!(status.digest)),
         ("datasets", json!(status.datasets)),
         ("jobs", json!(status.jobs)),
+        ("files_missing", json!(status.files_missing)),
         ("job_errors", json!(status.job_errors)),
         ("scrubs", json!(status.scrubs)),
         ("damage", json!(status.damage)),

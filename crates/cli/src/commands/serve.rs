@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::cluster::peer_config;
 use crate::args::{self, Serve};
 use crate::backend::node_config;
-use crate::config::{Settings, parse_duration};
+use crate::config::{Settings, parse_bytes, parse_duration};
 use crate::failure::Failure;
 
 pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Failure> {
@@ -23,6 +23,12 @@ pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Fa
     let mut config = node_config(directory, settings);
     config.peer = peer_config(&arguments.peer)?;
     config.node_id = arguments.peer.node_id;
+    if let Some(size) = &arguments.log_bytes {
+        config.log_bytes_max = parse_bytes(size)? as u64;
+    }
+    if let Some(size) = &arguments.segment_bytes {
+        config.segment_bytes = parse_bytes(size)? as u64;
+    }
     config.compare_every = parse_duration(&arguments.compare_every)?;
     config.reinstall = match arguments.reinstall {
         args::Reinstall::Automatic => Reinstall::Automatic,

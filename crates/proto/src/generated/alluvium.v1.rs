@@ -485,6 +485,9 @@ pub struct StatusResponse {
     /// Why the node is in quarantine; absent when it is not. It answers nothing from its state.
     #[prost(string, optional, tag = "20")]
     pub quarantine: ::core::option::Option<::prost::alloc::string::String>,
+    /// Attested files that this node does not have yet: it makes them or reads them from its peers.
+    #[prost(uint64, tag = "21")]
+    pub files_missing: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReinstallRequest {}

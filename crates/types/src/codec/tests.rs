@@ -57,10 +57,20 @@ fn every_cut_is_found() {
 }
 
 #[test]
+fn an_entry_has_the_oldest_format_that_knows_its_command() {
+    let version = |entry: Entry| u16::from_le_bytes([entry.as_bytes()[4], entry.as_bytes()[5]]);
+    assert_eq!(version(Entry::blank()), 1);
+    assert_eq!(version(Entry::command(&envelope(), b"").expect("small")), 1);
+    let mut checkpoint = envelope();
+    checkpoint.command = crate::Command::Checkpoint(crate::Checkpoint::Point);
+    assert_eq!(version(Entry::command(&checkpoint, b"").expect("small")), 2);
+}
+
+#[test]
 fn a_newer_format_is_named() {
     let mut bytes = Entry::blank().as_bytes().to_vec();
-    bytes[4] = 2;
-    let expect = Error::NewerFormat { found: 2, supported: 1 };
+    bytes[4] = 3;
+    let expect = Error::NewerFormat { found: 3, supported: 2 };
     assert_eq!(Entry::parse(Bytes::from(bytes)), Err(expect));
 }
 
