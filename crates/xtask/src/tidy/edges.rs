@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("types", &["stdx"]),
     ("wal", &["stdx"]),
     ("checker", &["stdx"]),
+    ("world", &["stdx"]),
     ("state-machine", &["stdx", "types"]),
     ("metastore", &["stdx", "types", "state-machine"]),
     ("storage", &["stdx"]),
