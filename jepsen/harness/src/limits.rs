@@ -31,3 +31,7 @@ pub(crate) const SEARCH_STEPS_MAX: u64 = 3_000_000;
 pub(crate) const JUDGE_TIME: Duration = Duration::from_secs(120);
 /// Rows after which a dataset's files are cut: small, so that files are cut and rewritten all the time.
 pub(crate) const SEAL_ROWS: u64 = 64;
+/// How often a final read is tried, and how long is waited between.
+pub(crate) const SWEEP_TRIES: usize = 8;
+/// See above.
+pub(crate) const SWEEP_PAUSE: Duration = Duration::from_millis(700);

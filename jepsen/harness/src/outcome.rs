@@ -10,6 +10,9 @@ use tonic_types::StatusExt;
 /// The domain of our `ErrorInfo`.
 const DOMAIN: &str = "alluvium";
 
+/// The reason of an answer that no right store gives.
+pub(crate) const WRONG: &str = "WRONG";
+
 /// What is known of a write that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Certainty {
@@ -70,6 +73,12 @@ impl Fault {
     /// An answer that came and cannot be used: what it stands for may have happened.
     pub(crate) fn unusable(message: impl Into<String>) -> Self {
         let reason = "UNUSABLE".to_owned();
+        Self { certainty: Certainty::Ambiguous, reason, message: message.into() }
+    }
+
+    /// An answer that no right store gives: evidence by itself.
+    pub(crate) fn wrong(message: impl Into<String>) -> Self {
+        let reason = WRONG.to_owned();
         Self { certainty: Certainty::Ambiguous, reason, message: message.into() }
     }
 

@@ -50,13 +50,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("integration", &["stdx", "types", "ingest", "engine", "proto", "server"]),
     ("fault", &["stdx", "types", "wal", "state-machine", "engine"]),
     ("bench", &["stdx", "types", "wal", "ingest", "engine"]),
+    ("jepsen", &["stdx", "proto", "checker", "world"]),
 ];
 
 /// Heavy dependencies and the only crates that may name them.
 const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["metastore"]),
     ("datafusion", &["query"]),
-    ("tonic", &["codegen", "proto", "peer", "server", "cli", "integration"]),
+    ("tonic", &["codegen", "proto", "peer", "server", "cli", "integration", "jepsen"]),
     ("openraft", &["raft", "peer"]),
     ("parquet", &["parquet", "ingest", "cli"]),
     // The state machine derives the encoding of its records; only `types::codec` frames and decodes.
