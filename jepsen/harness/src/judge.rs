@@ -10,13 +10,14 @@ use alluvium_checker::bank::Bank;
 use alluvium_checker::linear::{Budget, Datasets, Model, Registers, Rows};
 use alluvium_checker::oracle::{self, Agreement};
 use alluvium_checker::{
-    Anomaly, Doubt, Event, Evidence, History, Verdict, append, bank, linear, sessions, sets,
+    Action, Anomaly, Doubt, Event, Evidence, History, Outcome, Reply, Verdict, append, bank,
+    linear, sessions, sets,
 };
 use alluvium_stdx::{Clock, SystemClock};
 
 use crate::limits::{JUDGE_TIME, SEARCH_STEPS_MAX};
 use crate::model;
-use crate::outcome::WRONG;
+use crate::outcome::{TORN, WRONG};
 use crate::troupe::{Record, nanos};
 use crate::verdict::{Finding, Findings};
 use crate::witness;
@@ -85,7 +86,11 @@ fn opinions(
     let bank = Bank { initial: bank_books::initial() };
     let prefix = book.split('-').next().unwrap_or_default();
     match prefix {
-        "w1" => keyed("datasets", &Datasets, history, budget),
+        "w1" => {
+            let (checker, black_box, _) = keyed("datasets", &Datasets, history, budget);
+            let oracle = oracle::keyed(&Datasets, &without_absences(history), budget);
+            (checker, black_box, Some(oracle))
+        }
         lists::TRANSACTIONS | lists::BLIND => {
             ("append", append::check(history), Some(oracle::lists(history)))
         }
@@ -100,6 +105,20 @@ fn opinions(
         "w6" => ("sessions", sessions::check(history), Some(oracle::sessions(history))),
         _other => ("none", Verdict::Unknown(Doubt::Empty), None),
     }
+}
+
+/// A name that was dropped is gone from every index, so that a list of an index before the drop may lack it: the
+/// answer is of a later index than it says, and right from outside alone.
+fn without_absences(history: &History) -> History {
+    let mut events = history.events().to_vec();
+    for event in &mut events {
+        if let Action::Complete { outcome } = &mut event.action
+            && matches!(outcome, Outcome::Ok { reply: Reply::Described { dataset: None }, .. })
+        {
+            *outcome = Outcome::Fail;
+        }
+    }
+    History::new(events).expect("another outcome keeps the order")
 }
 
 fn keyed<M: Model>(
@@ -157,13 +176,17 @@ fn order(record: &Record) -> Findings {
 
 /// Answers that no right store gives, such as two rows of one key.
 fn answers(record: &Record) -> Findings {
-    let wrong = record.traces.iter().filter(|trace| trace.reason.as_deref() == Some(WRONG));
-    wrong
-        .map(|trace| {
-            let detail = format!("{}: node {} gave an impossible answer", trace.book, trace.node);
-            Finding::anomaly("answers", detail, Some(trace.end_ns))
-        })
-        .collect()
+    let mut found = Findings::new();
+    for trace in &record.traces {
+        let (source, what) = match trace.reason.as_deref() {
+            Some(WRONG) => ("answers", "gave an impossible answer"),
+            Some(TORN) => ("torn-description", "said of an index what came later"),
+            Some(_) | None => continue,
+        };
+        let detail = format!("{}: node {} {what}", trace.book, trace.node);
+        found.push(Finding::anomaly(source, detail, Some(trace.end_ns)));
+    }
+    found
 }
 
 /// Numbers of sessions that were accepted a second time for something else.

@@ -35,3 +35,17 @@ pub(crate) const SEAL_ROWS: u64 = 64;
 pub(crate) const SWEEP_TRIES: usize = 8;
 /// See above.
 pub(crate) const SWEEP_PAUSE: Duration = Duration::from_millis(700);
+/// How long the cluster may take to come together after a fault, and at the end.
+pub(crate) const CONVERGE_LIMIT: Duration = Duration::from_secs(90);
+/// How often a fault that cannot be done now is tried again.
+pub(crate) const NOT_NOW_TRIES: u32 = 4;
+/// How long clients work before the first fault.
+pub(crate) const QUIET: Duration = Duration::from_secs(2);
+/// In which each workload must get a write through after the healing.
+pub(crate) const PROOF_LIMIT: Duration = Duration::from_secs(30);
+/// Calls of a workload that must succeed for its verdict to count.
+pub(crate) const OK_MIN: usize = 20;
+/// How long the replicas have to be at one index.
+pub(crate) const DIGEST_LIMIT: Duration = Duration::from_secs(30);
+/// Findings of one source that are shown; all are in the results.
+pub(crate) const SHOWN_MAX: usize = 5;

@@ -4,43 +4,110 @@
 //! `alluvium-checker` judge the histories. Invariant: it ends with 0 only if every selected fault was observed, every
 //! judge says valid, and the replicas are equal after a power cut of all of them.
 
+mod args;
 mod client;
 mod judge;
 mod limits;
 mod model;
+mod nemesis;
 mod outcome;
+mod proof;
 mod recorder;
+mod report;
 mod rows;
+mod runner;
+mod schedule;
 mod stage;
+mod timeline;
 mod troupe;
 mod verdict;
 mod witness;
 mod workloads;
 
+use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
+
+use clap::Parser as _;
+
+use args::Args;
+use runner::Run;
+use verdict::{Conclusion, Finding};
 
 fn main() -> ExitCode {
-    let urls: Vec<String> = std::env::args().skip(2).collect();
-    let seconds: u64 = std::env::args().nth(1).and_then(|s| s.parse().ok()).unwrap_or(10);
-    let clock = Arc::new(alluvium_stdx::SystemClock::new());
-    let addresses = urls.into_iter().zip(1..).map(|(url, n)| client::Address { node: alluvium_checker::NodeId(n), url }).collect();
-    let troupe = troupe::Troupe::gather(troupe::Casting { addresses, workloads: workloads::Workload::ALL.to_vec(), clients: 18, rate: 300, seed: 1, clock: Arc::clone(&clock) }).expect("x");
-    troupe.play().expect("x");
-    std::thread::sleep(Duration::from_secs(seconds));
-    eprintln!("{:?}", troupe.stop());
-    eprintln!("{:?}", troupe.prove(Duration::from_secs(10)));
-    eprintln!("{:?}", troupe.sweep());
-    eprintln!("{:?}", troupe.resolve());
-    let record = troupe.dismiss().expect("x");
-    let mut counts = std::collections::BTreeMap::new();
-    for t in &record.traces { *counts.entry((t.workload, t.ending, t.reason.clone())).or_insert(0) += 1; }
-    for c in counts { eprintln!("{c:?}"); }
-    eprintln!("misuse refused {} accepted {}", record.refused, record.accepted.len());
-    eprintln!("{:?}", judge::counts(&record));
-    let findings = judge::judge(&record, &clock);
-    for f in findings.iter().take(20) { eprintln!("{f:?}"); }
-    eprintln!("{} {:?}", findings.len(), verdict::Conclusion::of(&findings));
-    ExitCode::SUCCESS
+    let args = Args::parse();
+    if args.self_proof {
+        return self_proof(&args);
+    }
+    let (expect_caught, known) = (args.expect_caught, args.known.clone());
+    let (mut run, inside) = match begin(args) {
+        Ok(begun) => begun,
+        Err(error) => {
+            say(&format!("verdict: {}\n{error:#}\n", Conclusion::Unknown.word()));
+            return ExitCode::from(Conclusion::Unknown.exit_code());
+        }
+    };
+    let outcome = match &inside {
+        None => run.beside(),
+        Some(Ok(inside)) => run.inside(inside),
+        Some(Err(why)) => {
+            run.report.findings.push(why.clone());
+            Ok(())
+        }
+    };
+    if let Err(error) = outcome {
+        run.report.findings.push(Finding::doubt("harness", format!("{error:#}")));
+    }
+    let conclusion = run.report.conclude(&known);
+    say(&run.report.table(conclusion));
+    let out = run.args.out.display();
+    match run.report.write(&run.args.out, conclusion) {
+        Ok(()) => say(&format!("results: {out}/results.json, {out}/timeline.html\n")),
+        Err(error) => {
+            say(&format!("the results cannot be written: {error:#}\n"));
+            return ExitCode::from(Conclusion::Unknown.exit_code());
+        }
+    }
+    match (expect_caught, conclusion) {
+        (false, conclusion) => ExitCode::from(conclusion.exit_code()),
+        (true, Conclusion::Invalid) => ExitCode::SUCCESS,
+        // What could not be tried was not caught either.
+        (true, Conclusion::Pass) => ExitCode::FAILURE,
+        (true, other) => ExitCode::from(other.exit_code()),
+    }
+}
+
+/// Whether there is a world, and why not.
+type Entered = Option<Result<alluvium_world::Inside, Finding>>;
+
+/// Enters the world's namespaces, while there is one thread, unless a cluster is there already.
+fn begin(args: Args) -> anyhow::Result<(Run, Entered)> {
+    let is_beside = !args.connect.is_empty();
+    let inside = (!is_beside).then(|| {
+        alluvium_world::enter().map_err(|error| {
+            let detail = nemesis::chain(&error);
+            match error.is_skip() {
+                true => Finding::skip("world", detail),
+                false => Finding::doubt("world", detail),
+            }
+        })
+    });
+    Ok((Run::new(args)?, inside))
+}
+
+fn self_proof(args: &Args) -> ExitCode {
+    match proof::run(args) {
+        Ok((table, is_all)) => {
+            say(&table);
+            if is_all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            say(&format!("{error:#}\n"));
+            ExitCode::from(Conclusion::Unknown.exit_code())
+        }
+    }
+}
+
+/// Prints; when nobody listens, the results are in their files.
+fn say(text: &str) {
+    drop(std::io::stdout().lock().write_all(text.as_bytes()));
 }

@@ -177,10 +177,7 @@ mod tests {
     fn filters_and_groups_are_those_of_the_statement() {
         let model = sample();
         let ask = |question, index| model.answer(&question, index);
-        assert_eq!(
-            ask(Question::Range { low: -4, high: 9 }, 3),
-            [[Some(2), Some(0), Some(-4)]]
-        );
+        assert_eq!(ask(Question::Range { low: -4, high: 9 }, 3), [[Some(2), Some(0), Some(-4)]]);
         assert_eq!(
             ask(Question::Groups { from: 1 }, 4),
             [[Some(0), Some(1), Some(10)], [Some(1), Some(1), Some(7)]]

@@ -13,6 +13,9 @@ const DOMAIN: &str = "alluvium";
 /// The reason of an answer that no right store gives.
 pub(crate) const WRONG: &str = "WRONG";
 
+/// The reason of a description that mixes two indexes.
+pub(crate) const TORN: &str = "TORN";
+
 /// What is known of a write that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Certainty {
@@ -80,6 +83,12 @@ impl Fault {
     pub(crate) fn wrong(message: impl Into<String>) -> Self {
         let reason = WRONG.to_owned();
         Self { certainty: Certainty::Ambiguous, reason, message: message.into() }
+    }
+
+    /// A description that says of its index what came later. Nothing was done with it.
+    pub(crate) fn torn(changed_at: u64, index: u64) -> Self {
+        let message = format!("described at {index}, and changed at {changed_at}");
+        Self { certainty: Certainty::Definite, reason: TORN.to_owned(), message }
     }
 
     /// Nothing came in time.

@@ -36,14 +36,14 @@ pub(crate) struct Casting {
 }
 
 /// A phase.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Scene {
     /// Work until told otherwise.
     Play,
     /// Each workload must get a call through within a time.
     Prove(Duration),
-    /// Read everything through every node that is there.
-    Sweep,
+    /// Read everything through each of these nodes.
+    Sweep(Vec<u64>),
     /// Ask the log what it has, and complete the answers that wait for it.
     Resolve,
 }
@@ -108,8 +108,8 @@ impl Troupe {
         self.end()
     }
 
-    pub(crate) fn sweep(&self) -> anyhow::Result<Reviews> {
-        self.begin(Scene::Sweep)?;
+    pub(crate) fn sweep(&self, nodes: Vec<u64>) -> anyhow::Result<Reviews> {
+        self.begin(Scene::Sweep(nodes))?;
         self.end()
     }
 
@@ -152,7 +152,7 @@ fn perform(
         let review = match scene {
             Scene::Play => runtime.block_on(backstage.play()),
             Scene::Prove(limit) => runtime.block_on(backstage.prove(limit)),
-            Scene::Sweep => runtime.block_on(backstage.sweep()),
+            Scene::Sweep(nodes) => runtime.block_on(backstage.sweep(&nodes)),
             Scene::Resolve => runtime.block_on(backstage.resolve()),
         };
         if reviews.send(review).is_err() {
@@ -204,9 +204,10 @@ impl Backstage {
     }
 
     /// Reads each book through each node, a few tries each.
-    async fn sweep(&self) -> anyhow::Result<Reviews> {
+    async fn sweep(&self, nodes: &[u64]) -> anyhow::Result<Reviews> {
         let mut all = Vec::new();
-        for at in 0..self.casting.addresses.len() {
+        let is_asked = |at: &usize| nodes.contains(&self.casting.addresses[*at].node.0);
+        for at in (0..self.casting.addresses.len()).filter(is_asked) {
             for workload in &self.casting.workloads {
                 all.push(self.sweep_one(*workload, at));
             }

@@ -112,6 +112,9 @@ async fn versioned(lake: &Lake, name: &str) -> Told {
 /// Returns where a dataset changed last, and the index at which that was so.
 pub(crate) async fn last_change(lake: &Lake, name: &str) -> Result<(u64, u64), Fault> {
     let dataset = lake.describe(name).await.map_err(harmless)?;
+    if dataset.changed_at > dataset.index {
+        return Err(Fault::torn(dataset.changed_at, dataset.index));
+    }
     Ok((dataset.changed_at, dataset.index))
 }
 

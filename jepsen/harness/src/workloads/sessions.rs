@@ -90,7 +90,11 @@ async fn increment(client: &mut Client<'_>, shared: &Shared, name: &str) -> Endi
     best
 }
 
-async fn send(client: &mut Client<'_>, write: &Write<'_>, (session, sequence): (u64, u64)) -> Ending {
+async fn send(
+    client: &mut Client<'_>,
+    write: &Write<'_>,
+    (session, sequence): (u64, u64),
+) -> Ending {
     let lake = client.lake();
     let rows = [vec![signed(session), signed(sequence)]];
     let call = Call::Increment { session, sequence };
