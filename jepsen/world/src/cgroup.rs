@@ -90,6 +90,11 @@ impl Groups {
         Controller::ALL.iter().map(|one| one.path(&self.name).join("cgroup.procs")).collect()
     }
 
+    /// Returns the one of a controller.
+    pub(crate) fn door(&self, controller: Controller) -> PathBuf {
+        controller.path(&self.name).join("cgroup.procs")
+    }
+
     pub(crate) fn set(&self, controller: Controller, file: &str, value: &str) -> Result<(), Error> {
         let path = controller.path(&self.name).join(file);
         #[expect(clippy::disallowed_methods, reason = "a file of the kernel, not of a disk")]

@@ -8,11 +8,6 @@ const TCP: u8 = 6;
 const ACK: u8 = 0x10;
 const RST: u8 = 0x04;
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    let two = bytes.get(at..at.checked_add(2)?)?;
-    Some(u16::from_be_bytes(two.try_into().ok()?))
-}
-
 fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
     if let Some(place) = bytes.get_mut(at..at + 2) {
         place.copy_from_slice(&value.to_be_bytes());
