@@ -109,7 +109,7 @@ impl Operator {
 
     /// Verifies a directory that no process has open.
     pub(crate) fn verify(&self, dir: &Path, temporary: &Path) -> Result<Verified, Error> {
-        let line = self.line(&["verify", "--data-dir"]).path(dir);
+        let line = self.line(&["verify"]).arg("--data-dir").path(dir);
         let line = line.env("TMPDIR", temporary.to_string_lossy());
         let output = line.output(limits::VERIFY)?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

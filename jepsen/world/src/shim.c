@@ -71,7 +71,9 @@ static int fails(int fd) {
         atomic_fetch_add(&page->fail_syncs, 1);
         return 0;
     }
-    snprintf(page->failed_path, sizeof page->failed_path, "%s", path);
+    size_t kept = (size_t)length < sizeof page->failed_path ? (size_t)length : sizeof page->failed_path - 1;
+    memcpy(page->failed_path, path, kept);
+    page->failed_path[kept] = 0;
     return 1;
 }
 
