@@ -75,6 +75,7 @@ fn main() -> ExitCode {
 fn run(world: &mut World, modes: &[Mode], binary: &Path) -> Result<(), Error> {
     world.boot()?;
     let load = Load::start(world, binary);
+    pause(IN_PLACE);
     for mode in modes {
         if let Err(error) = one(world, *mode) {
             say(&format!("{mode:28} FAILED: {error}"));
@@ -161,7 +162,9 @@ impl Load {
             };
             let first = urls.first().map_or("", String::as_str);
             let register = ["dataset", "register", "load", "--column", "id:int64", "--connect"];
-            alluvium(&[&register[..], &[first]].concat(), "");
+            while !alluvium(&[&register[..], &[first]].concat(), "")
+                && !stopped.load(Ordering::Relaxed)
+            {}
             for (turn, url) in urls.iter().cycle().enumerate() {
                 if stopped.load(Ordering::Relaxed) {
                     break;

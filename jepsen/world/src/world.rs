@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use alluvium_stdx::{Clock as _, Prng, SystemClock};
 
+mod at;
 mod converge;
 mod endings;
 mod lifecycle;

@@ -18,8 +18,8 @@ use crate::world::{NodeId, World};
 /// Reads and writes in a second of a slow disk.
 const SLOW_IOPS: u64 = 20;
 /// Synced writes of the probe: at that speed they take half a second and more.
-const PROBE_WRITES: u64 = 10;
-const PROBE_SLOW: Duration = Duration::from_millis(400);
+const PROBE_WRITES: u64 = 20;
+const PROBE_SLOW: Duration = Duration::from_millis(600);
 /// The part of a path of the files whose sync fails.
 const LOG_FILES: &str = "/wal/";
 

@@ -81,8 +81,13 @@ impl World {
             Mode::WireSlow => sum.delayed > 0,
             Mode::WireCorrupt => sum.corrupted > 0,
             Mode::WireReset => sum.reset > 0,
-            // Every direction that is cut must have been asked for.
-            _ => links.iter().all(|link| since(link).cut > 0),
+            // Two followers have nothing to say to each other, but each of both sides has been refused something.
+            _ => {
+                let is_cut = |link: &&Link| since(link).cut > 0;
+                let touched =
+                    |node: u8| links.iter().filter(is_cut).any(|l| l.0 == node || l.1 == node);
+                links.iter().all(|(from, to)| touched(*from) && touched(*to))
+            }
         };
         Observation::of(seen, format!("the switch counted {sum:?} on {} links", links.len()))
     }
