@@ -81,6 +81,9 @@ pub struct Healed {
     pub detail: String,
     /// The final word on whether it had an effect.
     pub observation: Observation,
+    /// What a node did against its promise while the fault was in place, as far as the world itself can tell: each
+    /// fails the run.
+    pub broken: Vec<String>,
     /// When the healing was begun and done, by the clock of the configuration.
     pub begun_ns: u64,
     /// See above.

@@ -9,11 +9,20 @@
 //!
 //! Reading order: [`enter`], [`World`], [`Mode`], then `wire`, `disk` and `cgroup`, which they stand on.
 
+mod cgroup;
+mod command;
+mod disk;
 pub mod enter;
 pub mod error;
 pub mod fault;
 pub mod limits;
 pub mod mode;
+mod nemesis;
+mod node;
+mod operator;
+mod shim;
+mod sys;
+pub mod wire;
 pub mod world;
 
 pub use enter::{Inside, enter};
