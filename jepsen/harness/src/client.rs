@@ -10,7 +10,8 @@ use alluvium_checker::NodeId;
 use alluvium_proto::v1;
 use alluvium_proto::v1::lake_client::LakeClient;
 use anyhow::Context as _;
-use futures::stream;
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt as _, stream};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
@@ -96,23 +97,29 @@ impl Lake {
         request
     }
 
-    async fn bounded<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    /// Bounds a call. It is boxed here, because the library's own futures are large.
+    fn bounded<'a, T: 'a>(
+        &self,
+        call: impl Future<Output = Result<T, Fault>> + 'a,
+    ) -> LocalBoxFuture<'a, Result<T, Fault>> {
         let limit = self.deadline + limits::GRACE;
-        tokio::time::timeout(limit, call).await.map_err(|_elapsed| Fault::silence())?
+        let bounded = async move {
+            tokio::time::timeout(limit, call).await.map_err(|_elapsed| Fault::silence())?
+        };
+        bounded.boxed_local()
     }
 
-    async fn answer<T>(
+    fn answer<'a, T: 'a>(
         &self,
-        call: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, Fault> {
-        self.bounded(async { Ok(call.await?.into_inner()) }).await
+        call: impl Future<Output = Result<Response<T>, Status>> + 'a,
+    ) -> LocalBoxFuture<'a, Result<T, Fault>> {
+        self.bounded(async move { Ok(call.await?.into_inner()) })
     }
 
     pub(crate) async fn open_session(&self, actor: &str) -> Result<u64, Fault> {
         let message = v1::OpenSessionRequest { actor: actor.to_owned(), ttl_ms: None };
-        let call = self.client.clone();
-        let mut call = call;
-        Ok(self.answer(call.open_session(self.request(message))).await?.session_id)
+        let mut client = self.client.clone();
+        Ok(self.answer(client.open_session(self.request(message))).await?.session_id)
     }
 
     /// Registers a dataset of whole numbers. Its files are cut at `seal_rows` rows.
@@ -140,12 +147,6 @@ impl Lake {
         let message = v1::GetDatasetRequest { name: name.to_owned(), as_of: None };
         let mut client = self.client.clone();
         self.answer(client.get_dataset(self.request(message))).await
-    }
-
-    pub(crate) async fn datasets(&self) -> Result<Vec<v1::Dataset>, Fault> {
-        let message = v1::ListDatasetsRequest { as_of: None };
-        let mut client = self.client.clone();
-        Ok(self.answer(client.list_datasets(self.request(message))).await?.datasets)
     }
 
     pub(crate) async fn drop_dataset(&self, write: &Write<'_>) -> Result<u64, Fault> {
@@ -229,11 +230,6 @@ impl Lake {
         let message = v1::LogRequest { from: Some(from), limit: limits::LOG_RECORDS };
         let mut client = self.client.clone();
         Ok(self.answer(client.log(self.request(message))).await?.records)
-    }
-
-    pub(crate) async fn status(&self) -> Result<v1::StatusResponse, Fault> {
-        let mut client = self.client.clone();
-        self.answer(client.status(self.request(v1::StatusRequest {}))).await
     }
 }
 

@@ -4,8 +4,6 @@
 //! is: that is `verdict`. Invariant: a disagreement of the two, a budget that ran out, and a book that is not well
 //! formed are doubts, never passes.
 
-use std::collections::BTreeMap;
-
 use alluvium_checker::bank::Bank;
 use alluvium_checker::linear::{Budget, Datasets, Model, Registers, Rows};
 use alluvium_checker::oracle::{self, Agreement};
@@ -153,9 +151,9 @@ fn findings(book: &str, checker: &str, verdict: &Verdict, history: &History) -> 
 fn shown_at(evidence: &Evidence, history: &History) -> Option<u64> {
     let ends = evidence.operations.iter().filter_map(|id| history.operations().get(id.0));
     let ends = ends.filter_map(|operation| operation.completed_ns);
-    match evidence.anomaly {
-        Anomaly::NotLinearizable | Anomaly::WrongAtIndex => ends.min(),
-        _a_contradiction => ends.max(),
+    match matches!(evidence.anomaly, Anomaly::NotLinearizable | Anomaly::WrongAtIndex) {
+        true => ends.min(),
+        false => ends.max(),
     }
 }
 
@@ -241,14 +239,4 @@ fn testimony(record: &Record) -> Findings {
         .into_iter()
         .map(|(at_ns, detail)| Finding::anomaly("log", detail, Some(at_ns)))
         .collect()
-}
-
-/// How many books each checker judged.
-pub(crate) fn counts(record: &Record) -> BTreeMap<String, usize> {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for (book, _) in &record.histories {
-        let prefix = book.split('-').next().unwrap_or_default();
-        *counts.entry(prefix.to_owned()).or_default() += 1;
-    }
-    counts
 }

@@ -161,14 +161,16 @@ impl Deeds {
     }
 }
 
+fn fault_of(mode: Mode, phase: &str, error: &Error) -> Finding {
+    of_world(&format!("{mode}: {phase}"), error)
+}
+
 /// A node that does not start, or a cluster that does not come together, is the product's fault; the rest is ours.
-pub(crate) fn fault_of(mode: Mode, phase: &str, error: &Error) -> Finding {
-    let detail = format!("{mode}: {phase}: {}", chain(error));
-    match error {
-        Error::DidNotStart { .. } | Error::TooLate { .. } => {
-            Finding::anomaly("availability", detail, None)
-        }
-        _ours => Finding::doubt("world", detail),
+pub(crate) fn of_world(phase: &str, error: &Error) -> Finding {
+    let detail = format!("{phase}: {}", chain(error));
+    match matches!(error, Error::DidNotStart { .. } | Error::TooLate { .. }) {
+        true => Finding::anomaly("availability", detail, None),
+        false => Finding::doubt("world", detail),
     }
 }
 

@@ -34,7 +34,27 @@ pub(crate) struct Row {
     /// What it means for a write.
     pub(crate) certainty: Certainty,
     /// Why.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the page about testing is made of it"))]
     pub(crate) because: &'static str,
+}
+
+/// The table as the page about testing has it.
+#[cfg(test)]
+pub(crate) fn page() -> String {
+    let mut page = String::from("| reason | a write that failed so | because |\n|---|---|---|\n");
+    for Row { reason, certainty, because, .. } in &TABLE {
+        let words = match certainty {
+            Certainty::Definite => "had no effect",
+            Certainty::Ambiguous => "is in doubt",
+        };
+        page.push_str(&format!("| `{reason}` | {words} | {because} |\n"));
+    }
+    page.push_str(
+        "| no connection was made | had no effect | nobody took the request |\n\
+         | any other error of the transport, no answer in time, any other reason | is in doubt | the \
+         request may have arrived |\n",
+    );
+    page
 }
 
 const fn definite(reason: &'static str, code: Code, because: &'static str) -> Row {
@@ -169,6 +189,14 @@ mod tests {
             assert!(Fault::from(Status::new(code, "bare")).is_ambiguous(), "{code:?}");
         }
         assert!(Fault::silence().is_ambiguous() && !Fault::unsent("x").is_ambiguous());
+    }
+
+    #[test]
+    fn the_page_about_testing_has_this_table() {
+        let own = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo says where the crate is");
+        let path = std::path::Path::new(&own).join("../../docs/TESTING.md");
+        let text = std::fs::read_to_string(path).expect("the page");
+        assert!(text.contains(&page()), "docs/TESTING.md lacks this:\n{}", page());
     }
 
     #[test]

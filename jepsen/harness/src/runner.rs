@@ -268,13 +268,7 @@ impl Run {
     }
 
     fn fault(&mut self, phase: &str, error: &Error) {
-        let detail = format!("{phase}: {}", chain(error));
-        self.report.findings.push(match error {
-            Error::DidNotStart { .. } | Error::TooLate { .. } => {
-                Finding::anomaly("availability", detail, None)
-            }
-            _ours => Finding::doubt("world", detail),
-        });
+        self.report.findings.push(nemesis::of_world(phase, error));
     }
 }
 

@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(Workload::parse_list("w5, w3,w5"), Ok(vec![Workload::W3, Workload::W5]));
         assert_eq!(Workload::parse_list("w10"), Ok(vec![Workload::W1, Workload::W2]));
         assert!(Workload::parse_list("w9").is_err_and(|why| why.contains("no watch")));
-        assert!(Workload::parse_list("w11").is_err());
+        assert_eq!(Workload::parse_list("w11"), Err("no workload is called `w11`".to_owned()));
     }
 
     #[test]

@@ -162,9 +162,9 @@ pub(crate) async fn ask(client: &mut Client<'_>, shared: &Shared, is_past: bool)
     if !shared.is_ready.get() {
         return Ending::Ok;
     }
-    let question = match client.workload {
-        Workload::W8 => draw(client, shared),
-        _only_totals => Question::Totals,
+    let question = match client.workload == Workload::W8 {
+        true => draw(client, shared),
+        false => Question::Totals,
     };
     let as_of = is_past.then(|| {
         let indexes = shared.indexes.borrow();
