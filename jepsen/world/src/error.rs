@@ -42,7 +42,7 @@ pub enum Error {
         name: String,
     },
     /// A call of the system failed.
-    #[error("{what}")]
+    #[error("{what}: {source}")]
     Io {
         /// What was tried.
         what: String,

@@ -81,6 +81,24 @@ pub(crate) enum Undo {
     Forward(Vec<NodeId>),
 }
 
+impl Undo {
+    /// Returns when it is undone among others: the smaller, the earlier.
+    const fn turn(&self) -> u8 {
+        match self {
+            Self::Links { .. } | Self::Resume(_) => 0,
+            Self::Nothing
+            | Self::Space(_)
+            | Self::Throttle(_)
+            | Self::Clocks { .. }
+            | Self::Cpu { .. }
+            | Self::Memory { .. } => 1,
+            Self::Start(_) => 2,
+            Self::Sync { .. } | Self::DataFile { .. } => 3,
+            Self::Shrink(_) | Self::Grow(_) | Self::Forward(_) => 4,
+        }
+    }
+}
+
 /// What was installed, before it has its times.
 pub(crate) struct Done {
     pub(crate) nodes: Vec<NodeId>,
@@ -238,14 +256,18 @@ impl World {
         }
     }
 
-    /// Undoes every fault that is in place, the newest first, and returns the final word on each.
+    /// Undoes every fault that is in place, and returns the final word on each. What keeps nodes apart or slow goes
+    /// first: a node that is started, or a change of the members, needs the others.
     ///
     /// # Errors
     /// As [`World::heal`].
     pub fn heal_everything(&mut self) -> Result<Vec<Healed>, Error> {
         let mut healed = Vec::new();
-        while let Some((_, active)) = self.active.last_key_value() {
-            let installed = active.installed.clone();
+        let next = |active: &BTreeMap<FaultId, Active>| {
+            let first = active.values().min_by_key(|one| one.undo.turn());
+            first.map(|one| one.installed.clone())
+        };
+        while let Some(installed) = next(&self.active) {
             healed.push(self.heal(&installed)?);
         }
         Ok(healed)

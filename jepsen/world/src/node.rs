@@ -1,6 +1,6 @@
 //! One node: its place in the network, its disk, its control groups, and the process that runs there.
 //!
-//! Must not signal a process whose end was seen, nor decide what a node should do. Invariant: a [`Process`] holds its
+//! Must not signal a process whose end was seen, nor decide what a node should do. Invariant: a [`NodeProcess`] holds its
 //! child until it was waited for, so its id belongs to it.
 
 use std::fs::{self, File};
@@ -32,7 +32,7 @@ pub(crate) enum Version {
 
 /// A process that was started.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct NodeProcess {
     child: Child,
     out: PathBuf,
     errors: PathBuf,
@@ -53,7 +53,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) log: &'a Path,
 }
 
-impl Process {
+impl NodeProcess {
     pub(crate) fn start(launch: &Launch<'_>) -> Result<Self, Error> {
         let (out, errors) = (launch.log.with_extension("out"), launch.log.with_extension("log"));
         let make =
@@ -139,7 +139,7 @@ pub(crate) struct Node {
     pub(crate) page: Page,
     /// Its id in the cluster; nothing while it is no member.
     pub(crate) member: Option<u64>,
-    pub(crate) process: Option<Process>,
+    pub(crate) process: Option<NodeProcess>,
     pub(crate) starts: u32,
     pub(crate) version: Version,
     /// The files that a fault damaged and nobody repaired.
@@ -156,7 +156,7 @@ impl Node {
         self.is_running() && self.process.as_ref().is_some_and(|process| !process.is_paused)
     }
 
-    pub(crate) fn running(&mut self, what: &'static str) -> Result<&mut Process, Error> {
+    pub(crate) fn running(&mut self, what: &'static str) -> Result<&mut NodeProcess, Error> {
         let node = self.id;
         let process = self.process.as_mut().filter(|process| process.ended.is_none());
         process.ok_or(Error::WrongState { node, state: "not running", what })

@@ -6,8 +6,8 @@ use crate::fault::Observation;
 use crate::mode::Mode;
 use crate::world::{NodeId, World};
 
-/// A cluster is not made smaller than this.
-const MEMBERS_MIN: usize = 3;
+/// A cluster is not made smaller than this: what one node knows alone is not replicated.
+const MEMBERS_MIN: usize = 2;
 
 impl World {
     pub(super) fn install_membership(&mut self, mode: Mode) -> Result<Done, Error> {
@@ -27,8 +27,7 @@ impl World {
                 let (old, new) = (replaced.old_member, replaced.new_member);
                 (place, format!("member {old} of {place} made way for {new}"), Undo::Nothing)
             }
-            // Shrinking below three would leave no majority to lose one of; growing first is the caller's to do.
-            Mode::MembershipShrink | Mode::MembershipLeaderOut if members < MEMBERS_MIN => {
+            Mode::MembershipShrink | Mode::MembershipLeaderOut if members <= MEMBERS_MIN => {
                 return Err(not_now(mode, "the cluster is too small already"));
             }
             Mode::MembershipShrink => {

@@ -75,7 +75,7 @@ impl World {
             }
         }
         for node in &down {
-            let ended = self.node(*node).process.as_ref().map(crate::node::Process::last_words);
+            let ended = self.node(*node).process.as_ref().map(crate::node::NodeProcess::last_words);
             let said = ended.unwrap_or_default();
             let last = said.lines().last().unwrap_or_default().to_owned();
             self.happened(Some(*node), format!("does not run and is started; it said: {last}"));
@@ -91,7 +91,7 @@ impl World {
                 continue;
             }
             let process = self.node(*node).process.as_ref();
-            let said = process.map(crate::node::Process::last_words).unwrap_or_default();
+            let said = process.map(crate::node::NodeProcess::last_words).unwrap_or_default();
             let reason =
                 said.lines().find(|line| NAMED_DAMAGE.iter().any(|sign| line.contains(sign)));
             let Some(because) = reason.map(str::to_owned) else {

@@ -4,7 +4,7 @@ use super::{NodeId, World};
 use crate::command::sleep;
 use crate::error::Error;
 use crate::limits;
-use crate::node::{Launch, Process, Version, ending};
+use crate::node::{Launch, NodeProcess, Version, ending};
 use crate::wire;
 
 impl World {
@@ -80,14 +80,14 @@ impl World {
         words
     }
 
-    fn launch(&self, place: NodeId, words: &[String], log: &str) -> Result<Process, Error> {
+    fn launch(&self, place: NodeId, words: &[String], log: &str) -> Result<NodeProcess, Error> {
         let node = self.node(place);
         let mut env = self.shim_env(place);
         let temporary = self.config.scratch.join("temporary");
         env.push(("TMPDIR".to_owned(), temporary.to_string_lossy().into_owned()));
         env.push(("HOME".to_owned(), "/nonexistent".to_owned()));
         env.extend(self.config.env.iter().cloned());
-        Process::start(&Launch {
+        NodeProcess::start(&Launch {
             namespace: &self.wire.namespace(place.0),
             doors: &node.groups.doors(),
             env: &env,
