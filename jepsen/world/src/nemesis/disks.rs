@@ -45,10 +45,18 @@ impl World {
             sleep(limits::LOOK);
         }
         let observation = self.observe_sync(node, &before)?;
+        let failed_at = self.now();
+        let mut reaction = String::new();
+        if observation.is_observed() {
+            let process = self.node_mut(node).process.as_mut();
+            let ended = process.and_then(|process| process.wait(limits::ABORT)).map(ending);
+            let took = self.now().saturating_sub(failed_at);
+            reaction = format!("; the node ended by itself: {ended:?}, waited for {took:.1?}");
+        }
         Ok(Done {
             nodes: vec![node],
             detail: format!(
-                "the next sync of a file of the log of {node} fails with EIO, later ones of that file lie"
+                "the next sync of a file of the log of {node} fails with EIO, later ones of that file lie{reaction}"
             ),
             observation,
             undo: Undo::Sync { node, before },

@@ -12,7 +12,7 @@ use crate::world::{NodeId, World};
 /// Microseconds of processor time in each tenth of a second: five of a hundred.
 const QUOTA_US: &str = "5000";
 /// How much more memory than now a node gets.
-const SPARE_BYTES: u64 = 4 << 20;
+const SPARE_BYTES: u64 = 1 << 20;
 
 const QUOTA_FILE: &str = "cpu.cfs_quota_us";
 const LIMIT_FILE: &str = "memory.limit_in_bytes";

@@ -76,6 +76,21 @@ const ALLOWED: &[Allowed] = &[
         reason: "a leader that stops while it has no majority finds nobody",
     },
     Allowed {
+        sign: "the log is poisoned since",
+        by: &[Family::FsyncFail, Family::Enospc, Family::Powercut],
+        reason: "what a failed sync must lead to, as openraft and the engine repeat it",
+    },
+    Allowed {
+        sign: "failed to send HeartbeatProgress",
+        by: &[Family::FsyncFail, Family::Enospc, Family::Powercut],
+        reason: "openraft's core ends before its workers do",
+    },
+    Allowed {
+        sign: "failed to forward IO completion",
+        by: &[],
+        reason: "a command that opens a node and ends does not wait for openraft to hear of the last sync",
+    },
+    Allowed {
         sign: "the node stopped by itself",
         by: &[Family::FsyncFail, Family::Enospc, Family::Bitflip, Family::Powercut],
         reason: "what a failed sync or a damaged store must lead to",
