@@ -69,8 +69,9 @@ pub(crate) struct Args {
     /// than the histories.
     #[arg(long, value_delimiter = ',')]
     pub(crate) connect: Vec<String>,
-    /// The `--log-level` of the nodes.
-    #[arg(long, default_value = "info")]
+    /// The `--log-level` of the nodes. What openraft says of peers that it cannot reach is what faults are for; its
+    /// errors, and every warning of ours, are looked at.
+    #[arg(long, default_value = "info,openraft=error")]
     pub(crate) log_level: String,
 }
 

@@ -146,8 +146,13 @@ impl Deeds {
     fn gather(&mut self, world: &mut World, mode: Mode) -> Next {
         match world.converge(CONVERGE_LIMIT) {
             Ok(convergence) => {
-                let restarted = convergence.restarted.iter();
-                self.mended.extend(restarted.map(|node| format!("{mode}: {node} was started")));
+                for node in &convergence.restarted {
+                    self.mended.push(format!("{mode}: {node} was started"));
+                    if !may_end(mode.family()) {
+                        let detail = format!("{mode}: {node} ended by itself");
+                        self.findings.push(Finding::anomaly("crashes", detail, None));
+                    }
+                }
                 self.mended.extend(convergence.replaced.iter().map(|one| {
                     format!("{mode}: {} was replaced because {}", one.node, one.because)
                 }));
@@ -163,6 +168,24 @@ impl Deeds {
 
 fn fault_of(mode: Mode, phase: &str, error: &Error) -> Finding {
     of_world(&format!("{mode}: {phase}"), error)
+}
+
+/// Whether a node that ends by itself does what is promised: a failed sync or found damage ends it, and so does a
+/// machine without memory.
+fn may_end(family: Family) -> bool {
+    match family {
+        Family::FsyncFail | Family::Bitflip | Family::Enospc | Family::Resource => true,
+        Family::Kill
+        | Family::Pause
+        | Family::Partition
+        | Family::Wire
+        | Family::Powercut
+        | Family::Slowdisk
+        | Family::Clock
+        | Family::Membership
+        | Family::Upgrade
+        | Family::Objstore => false,
+    }
 }
 
 /// A node that does not start, or a cluster that does not come together, is the product's fault; the rest is ours.

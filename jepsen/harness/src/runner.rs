@@ -173,6 +173,10 @@ impl Run {
         match world.converge(CONVERGE_LIMIT) {
             Ok(convergence) => {
                 self.report.converged = Some(convergence.took);
+                // What a fault did to a node was mended before: nothing is broken any more.
+                let ended = convergence.restarted.iter();
+                let ended = ended.map(|node| format!("{node} ended by itself while all was well"));
+                self.reviews("crashes", ended.collect());
                 true
             }
             Err(error) => {
