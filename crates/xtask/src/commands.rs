@@ -17,8 +17,15 @@ const FUZZ: &str = "fuzz/Cargo.toml";
 const CODEGEN: &str = "crates/proto/codegen/Cargo.toml";
 
 /// The run of continuous integration: about two minutes.
-const JEPSEN_CI: [&str; 6] =
-    ["--nemesis", "kill,pause,partition,wire,powercut", "--seconds", "60", "--seed", "1"];
+const JEPSEN_CI: [&str; 6] = [
+    "--nemesis",
+    "kill/leader,kill/all,pause/leader,partition/leader-minority,partition/oneway-in,wire/loss,\
+     wire/dup-reorder,powercut/one,powercut/all",
+    "--seconds",
+    "50",
+    "--seed",
+    "1",
+];
 
 /// How long the sweeps of a full run are, unless their variables say otherwise.
 const SWEEPS: [(&str, &str); 2] = [

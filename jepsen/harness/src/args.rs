@@ -75,6 +75,9 @@ pub(crate) struct Args {
     pub(crate) log_level: String,
 }
 
+/// The smallest ring in which somebody is not seen by somebody.
+const RING_NODES_MIN: u8 = 5;
+
 /// A list of faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Modes(pub(crate) Vec<Mode>);
@@ -99,6 +102,13 @@ fn workloads(list: &str) -> Result<Workloads, String> {
 }
 
 impl Args {
+    /// Leaves out what a cluster of this size cannot have: in a ring of three everybody still sees everybody.
+    pub(crate) fn leave_out(&mut self) {
+        if self.nodes < RING_NODES_MIN && self.nemesis.0.len() > 1 {
+            self.nemesis.0.retain(|mode| *mode != Mode::PartitionRing);
+        }
+    }
+
     /// How long faults are done.
     pub(crate) fn time(&self) -> Duration {
         Duration::from_secs(self.seconds.unwrap_or(self.minutes * 60))

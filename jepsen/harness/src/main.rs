@@ -80,7 +80,8 @@ fn main() -> ExitCode {
 type Entered = Option<Result<alluvium_world::Inside, Finding>>;
 
 /// Enters the world's namespaces, while there is one thread, unless a cluster is there already.
-fn begin(args: Args) -> anyhow::Result<(Run, Entered)> {
+fn begin(mut args: Args) -> anyhow::Result<(Run, Entered)> {
+    args.leave_out();
     let is_beside = !args.connect.is_empty();
     let inside = (!is_beside).then(|| {
         alluvium_world::enter().map_err(|error| {

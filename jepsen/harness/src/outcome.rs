@@ -13,6 +13,9 @@ const DOMAIN: &str = "alluvium";
 /// The reason of an answer that no right store gives.
 pub(crate) const WRONG: &str = "WRONG";
 
+/// The reason of a connection that nobody took.
+pub(crate) const NOT_CONNECTED: &str = "NOT_CONNECTED";
+
 /// The reason of a description that mixes two indexes.
 pub(crate) const TORN: &str = "TORN";
 
@@ -142,7 +145,7 @@ impl From<Status> for Fault {
             return Self { certainty, reason: info.reason.clone(), message };
         }
         if is_caused_by_connecting(&status) {
-            let reason = "NOT_CONNECTED".to_owned();
+            let reason = NOT_CONNECTED.to_owned();
             return Self { certainty: Certainty::Definite, reason, message };
         }
         let reason = format!("TRANSPORT_{:?}", status.code()).to_uppercase();

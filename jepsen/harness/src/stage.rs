@@ -14,7 +14,7 @@ use alluvium_stdx::Prng;
 
 use crate::client::{Address, Lake, Write};
 use crate::limits;
-use crate::outcome::{Certainty, Fault};
+use crate::outcome::{Certainty, Fault, NOT_CONNECTED};
 use crate::recorder::{Ending, Recorder, Told};
 use crate::workloads::Workload;
 
@@ -119,7 +119,8 @@ impl<'a> Client<'a> {
             self.process = self.stage.recorder.process();
         }
         self.stays = self.stays.saturating_sub(1);
-        let is_lost = ending != Ending::Ok && self.prng.one_in(2);
+        let is_away = told.as_ref().is_err_and(|fault| fault.reason == NOT_CONNECTED);
+        let is_lost = is_away || (ending != Ending::Ok && self.prng.one_in(2));
         if (is_lost || self.stays == 0) && self.stays < u64::MAX / 2 {
             self.move_on();
         }
