@@ -212,8 +212,7 @@ impl World {
     /// Undoes a fault. Nodes that it ended are started again.
     ///
     /// # Errors
-    /// Faults of the harness; [`Error::DidNotStart`] when a node does not come back, unless it names damage that the
-    /// fault did: [`World::converge`] replaces that one.
+    /// Faults of the harness. A node that does not come back is in the detail, and [`World::converge`] judges it.
     pub fn heal(&mut self, installed: &Installed) -> Result<Healed, Error> {
         let begun_ns = self.now_ns();
         let (id, mode) = (installed.id, installed.mode);

@@ -112,8 +112,8 @@ impl World {
             ),
         };
         self.power_cut(&[node])?;
-        self.start(node)?;
-        Ok(Undone { detail: format!("{detail}; power cut and started"), broken })
+        let started = self.start_or_say(&[node])?;
+        Ok(Undone { detail: format!("{detail}; power cut, {started}"), broken })
     }
 
     fn install_full_disk(&mut self, node: NodeId, is_leader: bool) -> Result<Done, Error> {
@@ -138,8 +138,8 @@ impl World {
         if self.node_mut(node).is_running() || self.member_id(node).is_none() {
             return Ok(Undone::of(format!("{node} has space again, and had not ended")));
         }
-        self.start(node)?;
-        Ok(Undone::of(format!("{node} has space again; it had ended, and was started")))
+        let started = self.start_or_say(&[node])?;
+        Ok(Undone::of(format!("{node} has space again; it had ended; {started}")))
     }
 
     fn install_slow_disk(&mut self, node: NodeId) -> Result<Done, Error> {
