@@ -24,7 +24,7 @@ use crate::fault::{FaultId, Healed, Installed, Observation};
 use crate::limits;
 use crate::mode::{Family, Mode};
 use crate::shim;
-use crate::wire::{Counters, Link};
+use crate::wire::{Counters, Link, Rule};
 use crate::world::{NodeId, World};
 
 /// A fault that is in place.
@@ -45,6 +45,7 @@ pub(crate) enum Undo {
     /// Links get their rules back; the counters of before show what was done.
     Links {
         links: Vec<Link>,
+        rule: Rule,
         before: BTreeMap<Link, Counters>,
     },
     /// A sync that is to fail, or did.
@@ -189,7 +190,7 @@ impl World {
     /// Returns what is known of a fault now: what was seen at first, or what its counters say since.
     fn observation(&self, active: &Active) -> Result<Observation, Error> {
         let later = match &active.undo {
-            Undo::Links { links, before } => {
+            Undo::Links { links, before, .. } => {
                 self.observe_links(active.installed.mode, links, before)
             }
             Undo::Sync { node, before } => self.observe_sync(*node, before)?,
