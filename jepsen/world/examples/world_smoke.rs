@@ -1,7 +1,8 @@
 //! Boots a cluster of the real program, goes through faults one after the other, and prints what became of each.
 //!
 //! A first look, not a proof: the only load is one append at a time, and nobody judges a history. Usage:
-//! `world_smoke BINARY SCRATCH [MODES [SEED [NODES]]]`, with MODES as [`Mode::parse_list`] reads them.
+//! `world_smoke binary=PATH scratch=DIR modes=LIST seed=N nodes=N previous=PATH rounds=N`, with the list as
+//! [`Mode::parse_list`] reads it. With rounds, each has two faults of the list by chance, one upon the other.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use alluvium_stdx::{SystemClock, spawn};
+use alluvium_stdx::{Prng, SystemClock, spawn};
 use alluvium_world::{Error, Mode, World, WorldConfig, enter};
 
 /// How long a fault is in place.
@@ -36,26 +37,30 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let argument =
-        |at: usize, default: &str| arguments.get(at).cloned().unwrap_or_else(|| default.to_owned());
+    let given = |key: &str| {
+        arguments.iter().find_map(|one| one.strip_prefix(key)?.strip_prefix('=').map(str::to_owned))
+    };
+    let argument = |key: &str, default: &str| given(key).unwrap_or_else(|| default.to_owned());
+    let number =
+        |key: &str, default: u64| given(key).and_then(|one| one.parse().ok()).unwrap_or(default);
     let clock = Arc::new(SystemClock::new());
     let config = WorldConfig {
-        nodes: argument(4, "3").parse().unwrap_or(3),
+        nodes: u8::try_from(number("nodes", 3)).unwrap_or(3),
         spares: 1,
-        seed: argument(3, "1").parse().unwrap_or(1),
-        binary: PathBuf::from(argument(0, "alluvium")),
-        previous: None,
-        scratch: PathBuf::from(argument(1, "/tmp/world-smoke")),
-        disk_mib: 768,
+        seed: number("seed", 1),
+        binary: PathBuf::from(argument("binary", "alluvium")),
+        previous: given("previous").map(PathBuf::from),
+        scratch: PathBuf::from(argument("scratch", "/tmp/world-smoke")),
+        disk_mib: number("disk", 768),
         env: Vec::new(),
         log_level: "info,openraft=error".to_owned(),
         clock: Arc::clone(&clock),
     };
-    let modes = Mode::parse_list(&argument(2, "all"));
-    let binary = config.binary.clone();
+    let modes = Mode::parse_list(&argument("modes", "all"));
+    let (binary, rounds, seed) = (config.binary.clone(), number("rounds", 0), config.seed);
     let done = modes.and_then(|modes| {
         let mut world = World::build(config, &inside)?;
-        let outcome = run(&mut world, &modes, &binary);
+        let outcome = run(&mut world, &modes, &binary, (rounds, seed));
         for happening in world.happenings() {
             let at = Duration::from_nanos(happening.at_ns);
             let node = happening.node.map(|node| node.to_string()).unwrap_or_default();
@@ -72,11 +77,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(world: &mut World, modes: &[Mode], binary: &Path) -> Result<(), Error> {
+fn run(
+    world: &mut World,
+    modes: &[Mode],
+    binary: &Path,
+    (rounds, seed): (u64, u64),
+) -> Result<(), Error> {
     world.boot()?;
     let load = Load::start(world, binary);
     pause(IN_PLACE);
-    for mode in modes {
+    let mut prng = Prng::from_seed(seed);
+    for round in 0..rounds {
+        let pair = [prng.pick(modes).copied(), prng.pick(modes).copied()];
+        two(world, round, pair)?;
+    }
+    for mode in modes.iter().filter(|_| rounds == 0) {
         if let Err(error) = one(world, *mode) {
             say(&format!("{mode:28} FAILED: {error}"));
             world.heal_everything()?;
@@ -105,6 +120,36 @@ fn run(world: &mut World, modes: &[Mode], binary: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Installs a fault upon another, heals both, waits until the cluster stands again.
+fn two(world: &mut World, round: u64, pair: [Option<Mode>; 2]) -> Result<(), Error> {
+    for mode in pair.into_iter().flatten() {
+        match world.install(mode) {
+            Ok(installed) => say(&format!("{round:4} {mode:28} {}", installed.detail)),
+            Err(error) if error.is_skip() => say(&format!("{round:4} {mode:28} skipped: {error}")),
+            Err(error) => return Err(error),
+        }
+        pause(IN_PLACE / 2);
+    }
+    for healed in world.heal_everything()? {
+        say(&format!("{round:4} {:28} {} {:?}", healed.mode, healed.observation, healed.broken));
+    }
+    let converged = world.converge(CONVERGE)?;
+    say(&format!("{round:4} {converged:?}"));
+    compare(world)
+}
+
+/// Says when two nodes differ at the same index.
+fn compare(world: &mut World) -> Result<(), Error> {
+    let digests = world.digests()?;
+    let differ = digests.iter().any(|one| {
+        digests.iter().any(|two| one.applied == two.applied && one.digest != two.digest)
+    });
+    if differ {
+        say(&format!("DIGESTS DIFFER: {digests:?}"));
+    }
+    Ok(())
+}
+
 /// Installs a fault, heals it, waits until the cluster stands again.
 fn one(world: &mut World, mode: Mode) -> Result<(), Error> {
     let installed = match world.install(mode) {
@@ -122,14 +167,7 @@ fn one(world: &mut World, mode: Mode) -> Result<(), Error> {
     say(&format!("{:28}   did: {}", "", installed.detail));
     say(&format!("{:28}   healed: {} {:?}", "", healed.detail, healed.broken));
     say(&format!("{:28}   converged: {converged:?}", ""));
-    let digests = world.digests()?;
-    let differ = digests.iter().any(|one| {
-        digests.iter().any(|two| one.applied == two.applied && one.digest != two.digest)
-    });
-    if differ {
-        say(&format!("{mode:28} DIGESTS DIFFER: {digests:?}"));
-    }
-    Ok(())
+    compare(world)
 }
 
 fn pause(time: Duration) {

@@ -24,7 +24,7 @@ use crate::fault::{FaultId, Healed, Installed, Observation};
 use crate::limits;
 use crate::mode::{Family, Mode};
 use crate::shim;
-use crate::wire::{Counters, Link};
+use crate::wire::{Counters, Link, Rule};
 use crate::world::{NodeId, World};
 
 /// A fault that is in place.
@@ -45,6 +45,7 @@ pub(crate) enum Undo {
     /// Links get their rules back; the counters of before show what was done.
     Links {
         links: Vec<Link>,
+        rule: Rule,
         before: BTreeMap<Link, Counters>,
     },
     /// A sync that is to fail, or did.
@@ -54,8 +55,11 @@ pub(crate) enum Undo {
     },
     /// A disk that is full.
     Space(NodeId),
-    /// A disk that is throttled.
-    Throttle(NodeId),
+    /// A disk that is throttled, by the name that its device had.
+    Throttle {
+        node: NodeId,
+        device: String,
+    },
     /// Clocks that go wrong.
     Clocks {
         nodes: Vec<NodeId>,
@@ -88,7 +92,7 @@ impl Undo {
             Self::Links { .. } | Self::Resume(_) => 0,
             Self::Nothing
             | Self::Space(_)
-            | Self::Throttle(_)
+            | Self::Throttle { .. }
             | Self::Clocks { .. }
             | Self::Cpu { .. }
             | Self::Memory { .. } => 1,
@@ -128,6 +132,11 @@ impl World {
     pub fn install(&mut self, mode: Mode) -> Result<Installed, Error> {
         if let Some(reason) = mode.not_offered() {
             return Err(Error::NotOffered { mode, reason: reason.to_owned() });
+        }
+        // An operator changes a cluster that is well; and what a call that timed out has done is not known here.
+        let is_procedure = matches!(mode.family(), Family::Membership | Family::Upgrade);
+        if is_procedure && !self.is_well() {
+            return Err(not_now(mode, "another fault is in place, or a node is down"));
         }
         let begun_ns = self.now_ns();
         self.happened(None, format!("{mode} begins"));
@@ -181,7 +190,7 @@ impl World {
     /// Returns what is known of a fault now: what was seen at first, or what its counters say since.
     fn observation(&self, active: &Active) -> Result<Observation, Error> {
         let later = match &active.undo {
-            Undo::Links { links, before } => {
+            Undo::Links { links, before, .. } => {
                 self.observe_links(active.installed.mode, links, before)
             }
             Undo::Sync { node, before } => self.observe_sync(*node, before)?,
@@ -192,7 +201,7 @@ impl World {
             | Undo::Start(_)
             | Undo::Resume(_)
             | Undo::Space(_)
-            | Undo::Throttle(_)
+            | Undo::Throttle { .. }
             | Undo::DataFile { .. }
             | Undo::Shrink(_)
             | Undo::Grow(_)
@@ -204,8 +213,7 @@ impl World {
     /// Undoes a fault. Nodes that it ended are started again.
     ///
     /// # Errors
-    /// Faults of the harness; [`Error::DidNotStart`] when a node does not come back, unless it names damage that the
-    /// fault did: [`World::converge`] replaces that one.
+    /// Faults of the harness. A node that does not come back is in the detail, and [`World::converge`] judges it.
     pub fn heal(&mut self, installed: &Installed) -> Result<Healed, Error> {
         let begun_ns = self.now_ns();
         let (id, mode) = (installed.id, installed.mode);
@@ -232,17 +240,21 @@ impl World {
         match undo {
             Undo::Nothing => Ok(Undone::of("nothing was left to undo")),
             Undo::Start(nodes) => self.undo_end(&nodes),
-            Undo::Resume(node) => {
+            Undo::Resume(node) if self.node_mut(node).is_running() => {
                 self.resume(node)?;
                 Ok(Undone::of(format!("{node} was resumed")))
             }
+            Undo::Resume(node) => Ok(Undone::of(format!("{node} was ended meanwhile"))),
             Undo::Links { links, .. } => Ok(self.undo_links(&links)),
             Undo::Sync { node, before } => self.undo_sync(node, &before),
             Undo::Space(node) => self.undo_space(node),
-            Undo::Throttle(node) => self.undo_throttle(node),
+            Undo::Throttle { node, device } => self.undo_throttle(node, &device),
             Undo::Clocks { nodes, .. } => self.undo_clocks(&nodes),
             Undo::Cpu { node, .. } => self.undo_cpu(node),
             Undo::Memory { node, .. } => self.undo_memory(node),
+            Undo::Shrink(node) | Undo::DataFile { node } if self.member_id(node).is_none() => {
+                Ok(Undone::of(format!("{node} was removed meanwhile")))
+            }
             Undo::DataFile { node } => self.undo_data_file(node),
             Undo::Shrink(node) => {
                 let member = self.remove(node)?;
@@ -271,6 +283,19 @@ impl World {
             healed.push(self.heal(&installed)?);
         }
         Ok(healed)
+    }
+
+    /// Whether nothing disturbs the cluster: a member that came or went is no disturbance.
+    fn is_well(&mut self) -> bool {
+        let is_lasting = |undo: &Undo| {
+            matches!(undo, Undo::Nothing | Undo::Shrink(_) | Undo::Grow(_) | Undo::Forward(_))
+        };
+        self.active.values().all(|active| is_lasting(&active.undo)) && self.all_answer()
+    }
+
+    /// Whether every member runs.
+    pub(crate) fn all_answer(&mut self) -> bool {
+        self.node_ids().into_iter().all(|node| self.node_mut(node).is_answering())
     }
 
     fn now_ns(&self) -> u64 {

@@ -23,6 +23,10 @@ struct Bit {
 impl World {
     pub(super) fn install_bitflip(&mut self, mode: Mode) -> Result<Done, Error> {
         let node = self.target(mode, false)?;
+        // One damaged node among others that are gone may be more than a majority can bear.
+        if !self.all_answer() {
+            return Err(not_now(mode, "another node is down"));
+        }
         // Is there something to damage? Before the node is stopped for nothing.
         self.aim(mode, node)?;
         self.stop(node)?;

@@ -88,6 +88,9 @@ impl World {
         if self.node(node).page.done()?.failed_syncs == before.failed_syncs {
             return Ok(Undone::of("no sync failed; none will"));
         }
+        if self.member_id(node).is_none() {
+            return Ok(Undone::of(format!("{node} was removed meanwhile")));
+        }
         let process = self.node_mut(node).process.as_mut();
         let ended = process.and_then(|process| process.wait(limits::ABORT));
         let words = self.node(node).process.as_ref().map(|process| process.last_words());
@@ -109,8 +112,8 @@ impl World {
             ),
         };
         self.power_cut(&[node])?;
-        self.start(node)?;
-        Ok(Undone { detail: format!("{detail}; power cut and started"), broken })
+        let started = self.start_or_say(&[node])?;
+        Ok(Undone { detail: format!("{detail}; power cut, {started}"), broken })
     }
 
     fn install_full_disk(&mut self, node: NodeId, is_leader: bool) -> Result<Done, Error> {
@@ -135,13 +138,14 @@ impl World {
         if self.node_mut(node).is_running() || self.member_id(node).is_none() {
             return Ok(Undone::of(format!("{node} has space again, and had not ended")));
         }
-        self.start(node)?;
-        Ok(Undone::of(format!("{node} has space again; it had ended, and was started")))
+        let started = self.start_or_say(&[node])?;
+        Ok(Undone::of(format!("{node} has space again; it had ended; {started}")))
     }
 
     fn install_slow_disk(&mut self, node: NodeId) -> Result<Done, Error> {
         let before = self.probe_disk(node)?;
-        self.throttle(node, SLOW_IOPS)?;
+        let device = self.node(node).disk.device()?;
+        self.throttle(node, &device, SLOW_IOPS)?;
         let after = self.probe_disk(node)?;
         Ok(Done {
             nodes: vec![node],
@@ -150,14 +154,14 @@ impl World {
                 after >= PROBE_SLOW && after > before * 2,
                 format!("{PROBE_WRITES} synced writes took {after:.0?}, and {before:.0?} before"),
             ),
-            undo: Undo::Throttle(node),
+            undo: Undo::Throttle { node, device },
         })
     }
 
     /// Sets how many reads and writes in a second the node's disk does; zero is no limit.
-    fn throttle(&self, node: NodeId, iops: u64) -> Result<(), Error> {
+    fn throttle(&self, node: NodeId, device: &str, iops: u64) -> Result<(), Error> {
         let node = self.node(node);
-        let limit = format!("{} {iops}", node.disk.device()?);
+        let limit = format!("{device} {iops}");
         for file in ["blkio.throttle.write_iops_device", "blkio.throttle.read_iops_device"] {
             node.groups.set(Controller::Blkio, file, &limit)?;
         }
@@ -178,8 +182,9 @@ impl World {
         Ok(Duration::from_nanos(clock.monotonic_ns()))
     }
 
-    pub(super) fn undo_throttle(&mut self, node: NodeId) -> Result<Undone, Error> {
-        self.throttle(node, 0)?;
+    pub(super) fn undo_throttle(&mut self, node: NodeId, device: &str) -> Result<Undone, Error> {
+        // A power cut in between may have given the disk another device: the old one must not stay limited.
+        self.throttle(node, device, 0)?;
         Ok(Undone::of(format!("the disk of {node} is as fast as it was")))
     }
 }

@@ -30,13 +30,13 @@ impl World {
             }
         };
         let before = self.wire.counters();
-        self.wire.set(links.iter().map(|link| (*link, rule)));
+        self.apply_links(&links, rule);
         let why = "no packet was offered since; asked again at the healing".to_owned();
         Ok(Done {
             nodes,
             detail,
             observation: Observation::Indeterminate { why },
-            undo: Undo::Links { links, before },
+            undo: Undo::Links { links, rule, before },
         })
     }
 
@@ -92,8 +92,20 @@ impl World {
         Observation::of(seen, format!("the switch counted {sum:?} on {} links", links.len()))
     }
 
+    /// Sets the rule of links, together with those of other faults that are in place on them.
+    fn apply_links(&self, links: &[Link], rule: Rule) {
+        let together = |link: &Link| {
+            let others = self.active.values().filter_map(|active| match &active.undo {
+                Undo::Links { links, rule, .. } if links.contains(link) => Some(*rule),
+                _ => None,
+            });
+            (*link, others.fold(rule, Rule::and))
+        };
+        self.wire.set(links.iter().map(together));
+    }
+
     pub(super) fn undo_links(&mut self, links: &[Link]) -> Undone {
-        self.wire.set(links.iter().map(|link| (*link, Rule::default())));
+        self.apply_links(links, Rule::default());
         Undone::of(format!("{} links relay again", links.len()))
     }
 }

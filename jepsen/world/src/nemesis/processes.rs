@@ -129,7 +129,17 @@ impl World {
                 down.push(*node);
             }
         }
-        self.start_all(&down)?;
-        Ok(Undone::of(format!("started: {}", names(&down))))
+        Ok(Undone::of(self.start_or_say(&down)?))
+    }
+
+    /// Starts nodes, and says which did not come back and why: [`World::converge`] judges that.
+    pub(super) fn start_or_say(&mut self, nodes: &[NodeId]) -> Result<String, Error> {
+        match self.start_all(nodes) {
+            Ok(()) => Ok(format!("started: {}", names(nodes))),
+            Err(Error::DidNotStart { node, status, said }) => {
+                Ok(format!("started: {}; but {node} ended ({status}): {said}", names(nodes)))
+            }
+            Err(error) => Err(error),
+        }
     }
 }

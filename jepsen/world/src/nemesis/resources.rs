@@ -91,7 +91,7 @@ impl World {
         if self.node_mut(node).is_running() || self.member_id(node).is_none() {
             return Ok(Undone::of(format!("{node} has all memory, and had not ended")));
         }
-        self.start(node)?;
-        Ok(Undone::of(format!("{node} has all memory; it had ended, and was started")))
+        let started = self.start_or_say(&[node])?;
+        Ok(Undone::of(format!("{node} has all memory; it had ended; {started}")))
     }
 }

@@ -46,7 +46,9 @@ impl World {
         let mut pids = Vec::new();
         for node in nodes {
             let before = self.node(*node).process.as_ref().map(|process| process.pid());
-            self.stop(*node)?;
+            if self.node_mut(*node).is_running() {
+                self.stop(*node)?;
+            }
             self.node_mut(*node).version = version;
             self.start(*node)?;
             self.wait_until_caught_up(*node)?;
@@ -73,7 +75,9 @@ impl World {
     }
 
     pub(super) fn undo_rollback(&mut self, nodes: &[NodeId]) -> Result<Undone, Error> {
-        let pids = self.roll(nodes, Version::Current)?;
+        let mut members = nodes.to_vec();
+        members.retain(|node| self.member_id(*node).is_some());
+        let pids = self.roll(&members, Version::Current)?;
         Ok(Undone::of(format!("rolled forward: {pids}")))
     }
 }

@@ -37,6 +37,27 @@ pub struct Rule {
     pub reset_permille: u64,
 }
 
+impl Rule {
+    /// Returns the rule of two faults at once: the worse of each.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let slower = match (self.bytes_per_s, other.bytes_per_s) {
+            (0, only) | (only, 0) => only,
+            (one, two) => one.min(two),
+        };
+        Self {
+            cut: self.cut || other.cut,
+            loss_permille: self.loss_permille.max(other.loss_permille),
+            duplicate_permille: self.duplicate_permille.max(other.duplicate_permille),
+            delay: self.delay.max(other.delay),
+            jitter: self.jitter.max(other.jitter),
+            bytes_per_s: slower,
+            corrupt_permille: self.corrupt_permille.max(other.corrupt_permille),
+            reset_permille: self.reset_permille.max(other.reset_permille),
+        }
+    }
+}
+
 /// What was done to the packets of a directed link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(missing_docs, reason = "the names of the rules")]
@@ -354,6 +375,16 @@ mod tests {
         let (counters, _) = count(rule);
         assert!(counters.overflowed > 0);
         assert_eq!(counters.relayed + counters.overflowed, 1_000);
+    }
+
+    #[test]
+    fn two_rules_at_once_are_the_worse_of_each() {
+        let one = Rule { cut: true, loss_permille: 5, bytes_per_s: 0, ..Rule::default() };
+        let two = Rule { loss_permille: 3, bytes_per_s: 9, ..Rule::default() };
+        let both = Rule { cut: true, loss_permille: 5, bytes_per_s: 9, ..Rule::default() };
+        assert_eq!((one.and(two), two.and(one)), (both, both));
+        assert_eq!(Rule { bytes_per_s: 4, ..two }.and(two).bytes_per_s, 4);
+        assert_eq!(two.and(Rule::default()), two);
     }
 
     #[test]

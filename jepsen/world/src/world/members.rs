@@ -120,9 +120,10 @@ impl World {
     /// Replaces a node whose disk is of no more use: "A node's disk is lost".
     pub(crate) fn replace(&mut self, place: NodeId, because: String) -> Result<Replaced, Error> {
         self.node_mut(place).kill()?;
+        let explained = !self.node(place).damaged.is_empty();
         let old_member = self.remove(place)?;
         let new_member = self.join(place)?;
-        Ok(Replaced { node: place, old_member, new_member, because })
+        Ok(Replaced { node: place, old_member, new_member, because, explained })
     }
 
     /// Returns the error of a limit that passed, with the state of each node.

@@ -16,6 +16,8 @@ pub struct Replaced {
     pub new_member: u64,
     /// What the node said that made it necessary.
     pub because: String,
+    /// Whether a fault of this world damaged its disk. If none did, the product did, and the run fails.
+    pub explained: bool,
 }
 
 /// How the cluster came together again.
