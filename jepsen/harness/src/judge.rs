@@ -240,3 +240,6 @@ fn testimony(record: &Record) -> Findings {
         .map(|(at_ns, detail)| Finding::anomaly("log", detail, Some(at_ns)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use alluvium_world::{Error, Family, Installed, Mode, World};
 use serde::Serialize;
 
 use crate::limits::{CONVERGE_LIMIT, NOT_NOW_TRIES, QUIET};
+use crate::report::progress;
 use crate::schedule::Act;
 use crate::troupe::nanos;
 use crate::verdict::{Finding, Findings};
@@ -103,6 +104,8 @@ impl Deeds {
         };
         pause(act.hold);
         let is_seen = self.heal(world, &installed, begun_ns);
+        let word = if is_seen { "observed" } else { "not observed" };
+        progress(&format!("           {}: {} ({word})", act.mode, installed.detail));
         let next = self.gather(world, act.mode);
         pause(act.gap);
         match (next, is_seen) {

@@ -79,6 +79,7 @@ impl Report {
     }
 
     pub(crate) fn begin_phase(&mut self, name: &str, at_ns: u64) {
+        progress(&format!("{:>7.1} s  {name}", seconds(at_ns)));
         self.phases.push((name.to_owned(), at_ns));
     }
 
@@ -377,6 +378,76 @@ fn put(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
 }
 
+/// Tells whoever watches what is going on.
+pub(crate) fn progress(text: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
 fn seconds(nanos: u64) -> f64 {
     Duration::from_nanos(nanos).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use alluvium_checker::{
+        Action, Call, Event, LogIndex, NodeId, Outcome, ProcessId, Reply, Step,
+    };
+
+    use super::*;
+
+    fn history(call: Call, reply: Reply) -> History {
+        let (process, node) = (ProcessId(1), NodeId(1));
+        let outcome = Outcome::Ok { reply, index: LogIndex(4) };
+        let events = vec![
+            Event { time_ns: 1, process, action: Action::Invoke { node, call } },
+            Event { time_ns: 2, process, action: Action::Complete { outcome } },
+        ];
+        History::new(events).expect("well formed")
+    }
+
+    #[test]
+    fn a_history_is_written_as_lines_that_read_back_and_as_edn_where_there_is_a_format() {
+        let out = tempfile::tempdir().expect("a directory");
+        let write = |book: &str, history: &History| {
+            write_history(out.path(), book, history).expect("written");
+            let lines = std::fs::read(out.path().join(format!("history-{book}.jsonl")));
+            let back = History::read_jsonl(lines.expect("the lines").as_slice()).expect("read");
+            assert_eq!(&back, history);
+            std::fs::read_to_string(out.path().join(format!("history-{book}.edn"))).ok()
+        };
+        let steps = vec![Step::Append { key: 1, value: 7 }];
+        let lists = history(Call::Transact { steps }, Reply::Transacted { lists: vec![None] });
+        assert!(write("w2-0001", &lists).is_some_and(|edn| edn.contains(":f :txn")));
+        let written = history(Call::Write { key: 2, value: 7 }, Reply::Written { version: 4 });
+        assert!(write("w5-0002", &written).is_some_and(|edn| edn.contains(":type :ok")));
+        let scan = history(Call::Scan { set: 1 }, Reply::Elements { elements: vec![] });
+        assert_eq!(write("w3-0001", &scan), None);
+    }
+
+    #[test]
+    fn known_findings_do_not_count_and_are_kept() {
+        let args = <Args as clap::Parser>::try_parse_from(["x"]).expect("nothing is needed");
+        let mut report = Report::new(&args);
+        report.findings.push(Finding::anomaly("torn-description", "old".to_owned(), Some(2)));
+        assert_eq!(report.conclude(&["torn-description".to_owned()]), Conclusion::Pass);
+        assert_eq!(report.known.len(), 1);
+        report.findings.push(Finding::anomaly("sets", "lost".to_owned(), Some(3_000_000_000)));
+        assert_eq!(report.conclude(&[]), Conclusion::Invalid);
+        assert_eq!(report.detected(), Some((3.0, "sets")));
+        let table = report.table(Conclusion::Invalid);
+        assert!(table.contains("first anomaly after 3.0 s, found by sets"), "{table}");
+        assert!(table.ends_with("verdict: INVALID\n"));
+    }
+
+    #[test]
+    fn what_was_selected_and_not_seen_is_no_pass() {
+        let args = ["x", "--nemesis", "kill/leader,clock/jump"];
+        let args = <Args as clap::Parser>::try_parse_from(args).expect("they are right");
+        let mut report = Report::new(&args);
+        let mut deeds = Deeds::default();
+        deeds.skipped.insert(Mode::ClockJump, "no library".to_owned());
+        report.take(deeds, &args);
+        let weights: Vec<Weight> = report.findings.iter().map(|one| one.weight).collect();
+        assert_eq!(weights, [Weight::Doubt, Weight::Skip]);
+    }
 }
