@@ -145,13 +145,21 @@ impl Deeds {
         is_observed
     }
 
+    /// Whether an earlier fault may end a node now.
+    fn was_harmed(&self) -> bool {
+        let modes = Mode::ALL.iter().filter(|mode| may_end(mode.family()));
+        let mut names = modes.map(|mode| mode.name());
+        names.any(|name| self.done.iter().any(|done| done.mode == name))
+    }
+
     /// Waits until the cluster is together again.
     fn gather(&mut self, world: &mut World, mode: Mode) -> Next {
         match world.converge(CONVERGE_LIMIT) {
             Ok(convergence) => {
                 for node in &convergence.restarted {
                     self.mended.push(format!("{mode}: {node} was started"));
-                    if !may_end(mode.family()) {
+                    // Damage is met when it is read, perhaps under a later fault.
+                    if !may_end(mode.family()) && !self.was_harmed() {
                         let detail = format!("{mode}: {node} ended by itself");
                         self.findings.push(Finding::anomaly("crashes", detail, None));
                     }

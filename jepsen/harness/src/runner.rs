@@ -36,8 +36,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(args: Args) -> anyhow::Result<Self> {
+    pub(crate) fn new(mut args: Args) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&args.out).context("make the directory for results")?;
+        if args.connect.is_empty() {
+            args.binary = pinned(&args.binary, &args.out.join("program"))?;
+        }
         let clock = Arc::new(SystemClock::new());
         let report = Report::new(&args);
         Ok(Self { args, clock, report })
@@ -282,6 +285,18 @@ fn unbuilt(error: &Error) -> Finding {
         true => Finding::skip("world", detail),
         false => Finding::doubt("boot", detail),
     }
+}
+
+/// Keeps the program as it is now: one that is built anew during a run would start beside the old one.
+fn pinned(program: &Path, at: &Path) -> anyhow::Result<PathBuf> {
+    match std::fs::remove_file(at) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("remove the program of an earlier run");
+        }
+        Ok(()) | Err(_) => {}
+    }
+    std::fs::copy(program, at).with_context(|| format!("copy {}", program.display()))?;
+    Ok(at.to_path_buf())
 }
 
 fn absolute(path: &Path) -> PathBuf {
