@@ -5,7 +5,7 @@
 //! unmounts everything when the harness dies. Invariant: the loop device goes with its mount.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +16,8 @@ use crate::{limits, sys};
 
 /// The file that fills the disk.
 const BALLAST: &str = "ballast";
+/// What of a disk is filled by writes, to the last block.
+const LAST_BYTES: u64 = 4 << 20;
 /// How often the end of a mount is tried: the kernel may hold it for a moment after a process ended.
 const UNMOUNT_TRIES: u32 = 100;
 
@@ -93,6 +95,13 @@ impl Disk {
         let path = self.mount.join(BALLAST);
         let what = || format!("fill {}", self.mount.display());
         let mut file = File::create(&path).map_err(Error::io(what()))?;
+        let free = alluvium_stdx::durable::bytes_free(&self.mount).map_err(Error::io(what()))?;
+        // Most of it at once; what the file system needs for the file itself is not known before.
+        let most = free.saturating_sub(LAST_BYTES).to_string();
+        if free > LAST_BYTES {
+            Line::of(&["fallocate", "-l", &most]).path(&path).run(limits::COMMAND)?;
+            file.seek(SeekFrom::End(0)).map_err(Error::io(what()))?;
+        }
         for chunk_bytes in [1 << 20, 4096] {
             let chunk = vec![0_u8; chunk_bytes];
             loop {

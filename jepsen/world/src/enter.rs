@@ -18,13 +18,15 @@ use crate::limits;
 pub(crate) const MARK: &str = "ALLUVIUM_WORLD_OUTER";
 
 /// The programs that a world needs, and the package of Debian that has each: the one list of them.
-pub const PROGRAMS: [(&str, &str); 12] = [
+pub const PROGRAMS: [(&str, &str); 14] = [
     ("unshare", "util-linux"),
     ("setpriv", "util-linux"),
     ("nsenter", "util-linux"),
     ("mount", "util-linux"),
     ("umount", "util-linux"),
+    ("fallocate", "util-linux"),
     ("sh", "dash"),
+    ("dd", "coreutils"),
     ("timeout", "coreutils"),
     ("env", "coreutils"),
     ("date", "coreutils"),

@@ -11,8 +11,9 @@ use crate::world::{NodeId, World};
 
 /// Microseconds of processor time in each tenth of a second: five of a hundred.
 const QUOTA_US: &str = "5000";
-/// How much more memory than now a node gets.
-const SPARE_BYTES: u64 = 1 << 20;
+/// A node gets the first of so many steps above what it holds itself that the kernel can bring it down to.
+const STEP_BYTES: u64 = 256 << 10;
+const STEPS_MAX: u64 = 1_024;
 
 const QUOTA_FILE: &str = "cpu.cfs_quota_us";
 const LIMIT_FILE: &str = "memory.limit_in_bytes";
@@ -65,8 +66,15 @@ impl World {
         let groups = &self.node(node).groups;
         // What the node itself holds; its page cache can be taken from it.
         let held = groups.number(Controller::Memory, "memory.stat", "rss ")?;
-        let limit = held + SPARE_BYTES;
-        groups.set(Controller::Memory, LIMIT_FILE, &limit.to_string())?;
+        let (mut limit, mut set) = (0, Ok(()));
+        for step in 0..STEPS_MAX {
+            limit = held + step * STEP_BYTES;
+            set = groups.set(Controller::Memory, LIMIT_FILE, &limit.to_string());
+            if set.is_ok() {
+                break;
+            }
+        }
+        set?;
         sleep(limits::EFFECT / 4);
         Ok(Done {
             nodes: vec![node],

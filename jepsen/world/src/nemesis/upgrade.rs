@@ -19,10 +19,10 @@ impl World {
         let (leader, mut nodes) = self.cast(mode)?;
         nodes.push(leader);
         if !has_previous {
-            let pids = self.roll(&nodes, Version::Current)?;
+            let observation = self.roll(&nodes, Version::Current)?;
             return Ok(Done {
                 detail: format!("a rolling restart with the same program: {}", names(&nodes)),
-                observation: Observation::of(true, pids),
+                observation,
                 undo: Undo::Nothing,
                 nodes,
             });
@@ -32,18 +32,18 @@ impl World {
             Mode::UpgradeRollback => nodes,
             _ => nodes.split_off(majority(nodes.len())),
         };
-        let pids = self.roll(&back, Version::Previous)?;
+        let observation = self.roll(&back, Version::Previous)?;
         Ok(Done {
             detail: format!("the version before runs at {}", names(&back)),
-            observation: Observation::of(true, pids),
+            observation,
             undo: Undo::Forward(back.clone()),
             nodes: back,
         })
     }
 
     /// Restarts nodes as docs/operations/cluster.md says: the next one when the last one has caught up.
-    fn roll(&mut self, nodes: &[NodeId], version: Version) -> Result<String, Error> {
-        let mut pids = Vec::new();
+    fn roll(&mut self, nodes: &[NodeId], version: Version) -> Result<Observation, Error> {
+        let (mut seen, mut found) = (true, Vec::new());
         for node in nodes {
             let before = self.node(*node).process.as_ref().map(|process| process.pid());
             if self.node_mut(*node).is_running() {
@@ -53,9 +53,18 @@ impl World {
             self.start(*node)?;
             self.wait_until_caught_up(*node)?;
             let after = self.node(*node).process.as_ref().map(|process| process.pid());
-            pids.push(format!("{node} was process {before:?} and is {after:?}"));
+            // The kernel says what runs there.
+            let program = after.map(|pid| std::fs::read_link(format!("/proc/{pid}/exe")));
+            let program = program.and_then(Result::ok).unwrap_or_default();
+            let expected = match (version, &self.config.previous) {
+                (Version::Previous, Some(previous)) => previous,
+                (Version::Previous | Version::Current, _) => &self.config.binary,
+            };
+            seen &= before != after && expected.canonicalize().is_ok_and(|real| real == program);
+            let (before, after) = (before.unwrap_or(0), after.unwrap_or(0));
+            found.push(format!("{node} was process {before}, is {after} of {}", program.display()));
         }
-        Ok(pids.join("; "))
+        Ok(Observation::of(seen, found.join("; ")))
     }
 
     fn wait_until_caught_up(&mut self, node: NodeId) -> Result<(), Error> {
@@ -77,7 +86,7 @@ impl World {
     pub(super) fn undo_rollback(&mut self, nodes: &[NodeId]) -> Result<Undone, Error> {
         let mut members = nodes.to_vec();
         members.retain(|node| self.member_id(*node).is_some());
-        let pids = self.roll(&members, Version::Current)?;
-        Ok(Undone::of(format!("rolled forward: {pids}")))
+        let seen = self.roll(&members, Version::Current)?;
+        Ok(Undone::of(format!("rolled forward, {seen}")))
     }
 }

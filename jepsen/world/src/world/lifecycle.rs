@@ -38,6 +38,7 @@ impl World {
     fn found(&mut self, place: NodeId) -> Result<(), Error> {
         let mut words = self.operator.words(&["cluster", "init"]);
         words.extend(self.member_words(place, false));
+        words.extend(["--log-level".to_owned(), self.config.log_level.clone()]);
         let mut process = self.launch(place, &words, "init")?;
         match process.wait(limits::START) {
             Some(status) if status.success() => Ok(()),
