@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use alluvium_checker::{Action, Call, Event, Outcome, Reply};
+use futures::{StreamExt as _, stream};
 
 use super::{Rotation, book, ensure};
 use crate::client::{Reading, Write};
@@ -18,6 +19,9 @@ use crate::workloads::sets::signed;
 
 pub(crate) const PREFIX: &str = "w6";
 const COLUMNS: [&str; 2] = ["session", "sequence"];
+/// Counters that one statement asks for, and statements under way at once.
+const COUNTS_AT_ONCE: usize = 24;
+const READS_AT_ONCE: usize = 3;
 
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -173,16 +177,15 @@ pub(crate) async fn complete(client: &Client<'_>, recorder: &Recorder) -> usize 
             counts.insert((book.to_owned(), *index), None);
         }
     });
-    for ((book, index), count) in &mut counts {
-        for lake in client.lakes() {
-            let lake = lake.within(PATIENT_DEADLINE);
-            let reading = Reading { as_of: Some(*index), ..Reading::default() };
-            let Ok(answer) = lake.query(&sql(book), reading).await else { continue };
-            let read = answer.rows.first().and_then(|row| row.first().copied().flatten());
-            *count = read.and_then(|count| u64::try_from(count).ok());
-            break;
+    let missing: Vec<(String, u64)> = counts.keys().cloned().collect();
+    let read = |(book, indexes)| async move { read_counts(client, book, indexes).await };
+    let mut answers = stream::iter(parts(&missing)).map(read).buffer_unordered(READS_AT_ONCE);
+    while let Some(part) = answers.next().await {
+        for (key, count) in part {
+            counts.insert(key, Some(count));
         }
     }
+    drop(answers);
     recorder.amend(|book, event| {
         let Some((count, index)) = incremented(event) else { return };
         if let Some(Some(read)) = counts.get(&(book.to_owned(), *index)) {
@@ -190,6 +193,41 @@ pub(crate) async fn complete(client: &Client<'_>, recorder: &Recorder) -> usize 
         }
     });
     counts.values().filter(|count| count.is_none()).count()
+}
+
+/// Indexes of one book, as many as one statement asks for.
+fn parts(missing: &[(String, u64)]) -> Vec<(&str, Vec<u64>)> {
+    let of_one_book = missing.chunk_by(|(one, _), (other, _)| one == other);
+    let books = of_one_book.map(|part| (part[0].0.as_str(), part));
+    let statements = books.flat_map(|(book, part)| {
+        part.chunks(COUNTS_AT_ONCE).map(move |some| {
+            let indexes = some.iter().map(|(_, index)| *index).collect();
+            (book, indexes)
+        })
+    });
+    statements.collect()
+}
+
+/// Reads the counter of a book at several indexes, through the first node that can.
+async fn read_counts(
+    client: &Client<'_>,
+    book: &str,
+    indexes: Vec<u64>,
+) -> Vec<((String, u64), u64)> {
+    let one = |index: &u64| format!("SELECT {index}, count(*) FROM \"{book}\" AS OF {index}");
+    let sql = indexes.iter().map(one).collect::<Vec<_>>().join(" UNION ALL ");
+    let pair = |row: &Vec<Option<i64>>| {
+        let [Some(index), Some(count)] = row.as_slice() else { return None };
+        let key = (book.to_owned(), u64::try_from(*index).ok()?);
+        Some((key, u64::try_from(*count).ok()?))
+    };
+    for lake in client.lakes() {
+        let answer = lake.within(PATIENT_DEADLINE).query(&sql, Reading::default()).await;
+        if let Ok(answer) = answer {
+            return answer.rows.iter().filter_map(pair).collect();
+        }
+    }
+    Vec::new()
 }
 
 fn incremented(event: &mut Event) -> Option<(&mut u64, &mut u64)> {
