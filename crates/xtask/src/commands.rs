@@ -133,13 +133,19 @@ pub(crate) fn bench(args: &[String]) -> Result<()> {
 /// Runs the jepsen harness. Its exit code says what the run was, so it is ours.
 pub(crate) fn jepsen(args: &[String]) -> Result<ExitCode> {
     setup::build_tools()?;
+    let says = |name: &str| args.iter().any(|arg| arg == name);
     // Together, so that both are built with the same features.
     let packages = ["--package", "alluvium-cli", "--package", "alluvium-jepsen"];
-    child::run(child::cargo(&["build", "--release"])?.args(packages))?;
+    let mut build = child::cargo(&["build", "--release"])?;
+    build.args(packages);
+    if says("--self-proof") || says("--plant") {
+        // The harness keeps a copy of the program, and the next build without bugs replaces this one.
+        build.args(["--features", "alluvium-cli/planted"]);
+    }
+    child::run(&mut build)?;
     let target = child::target_dir()?;
     let mut command = Command::new(target.join("release/alluvium-jepsen"));
     command.current_dir(child::root()?);
-    let says = |name: &str| args.iter().any(|arg| arg == name);
     if !says("--binary") {
         command.arg("--binary").arg(target.join("release/alluvium"));
     }

@@ -32,8 +32,16 @@ pub(crate) const PLANTS: [Plant; 8] = [
     plant("ack-before-fsync", ("w3,w5,w6", "powercut/all,powercut/quorum"), 60),
     plant("commit-without-quorum", ("w3,w5,w6", "partition/leader-minority,kill/leader"), 60),
     plant("stale-local-read", ("w3,w5", "pause/leader,partition/leader-minority,wire/slow"), 60),
-    plant("lost-tombstone-on-install", ("w3,w5,w7", "membership/replace,kill/follower"), 120),
-    plant("session-table-not-in-snapshot", ("w6", "membership/replace,kill/leader"), 120),
+    plant(
+        "lost-tombstone-on-install",
+        ("w3,w5,w7", "bitflip/sst,membership/replace,kill/follower"),
+        120,
+    ),
+    plant(
+        "session-table-not-in-snapshot",
+        ("w6", "bitflip/sst,membership/replace,kill/leader"),
+        120,
+    ),
     plant("truncate-at-first-bad-checksum", ("w3,w5,w6", "bitflip/wal-mid,kill/leader"), 90),
     plant("retry-failed-fsync", ("w3,w5", "fsync-fail,powercut/all"), 90),
     plant("dedup-accepts-other-payload", ("w6", "none"), 20),
