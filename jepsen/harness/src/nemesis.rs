@@ -35,6 +35,8 @@ pub(crate) struct Deeds {
     pub(crate) done: Vec<Done>,
     /// Modes that this machine or this world cannot do, and why.
     pub(crate) skipped: BTreeMap<Mode, String>,
+    /// What was missing the last time that a mode could not be done.
+    missing: BTreeMap<Mode, String>,
     pub(crate) findings: Findings,
     /// Nodes that were started again or replaced by the operator's procedure.
     pub(crate) mended: Vec<String>,
@@ -65,7 +67,8 @@ pub(crate) fn perform(world: &mut World, acts: &[Act], bounds: &Bounds<'_>) -> D
             // What is missing now may be there later: a snapshot, a data file.
             Next::Later if tries < NOT_NOW_TRIES => waiting.push_back((act, tries + 1)),
             Next::Later => {
-                let why = "it could not be done at any time of the run".to_owned();
+                let why = deeds.missing.remove(&act.mode);
+                let why = why.unwrap_or_else(|| "it was never observed".to_owned());
                 deeds.skipped.entry(act.mode).or_insert(why);
             }
             Next::Stop => break,
@@ -89,7 +92,8 @@ impl Deeds {
         let begun_ns = bounds.clock.monotonic_ns();
         let installed = match world.install(act.mode) {
             Ok(installed) => installed,
-            Err(Error::NotNow { .. } | Error::NoLeader | Error::NoFile { .. }) => {
+            Err(error @ (Error::NotNow { .. } | Error::NoLeader | Error::NoFile { .. })) => {
+                self.missing.insert(act.mode, error.to_string());
                 pause(act.gap);
                 return Next::Later;
             }
