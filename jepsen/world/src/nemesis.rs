@@ -8,6 +8,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 mod bitflip;
 mod clocks;
@@ -76,6 +77,7 @@ pub(crate) enum Undo {
     /// A data file that a peer has whole.
     DataFile {
         node: NodeId,
+        path: PathBuf,
     },
     /// A member that came is to go again.
     Shrink(NodeId),
@@ -252,10 +254,10 @@ impl World {
             Undo::Clocks { nodes, .. } => self.undo_clocks(&nodes),
             Undo::Cpu { node, .. } => self.undo_cpu(node),
             Undo::Memory { node, .. } => self.undo_memory(node),
-            Undo::Shrink(node) | Undo::DataFile { node } if self.member_id(node).is_none() => {
+            Undo::Shrink(node) | Undo::DataFile { node, .. } if self.member_id(node).is_none() => {
                 Ok(Undone::of(format!("{node} was removed meanwhile")))
             }
-            Undo::DataFile { node } => self.undo_data_file(node),
+            Undo::DataFile { node, path } => self.undo_data_file(node, &path),
             Undo::Shrink(node) => {
                 let member = self.remove(node)?;
                 Ok(Undone::of(format!("member {member} at {node} was removed again")))

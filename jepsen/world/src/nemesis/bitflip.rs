@@ -39,7 +39,7 @@ impl World {
         self.node_mut(node).damaged.push(bit.path.clone());
         let reaction = self.start_damaged(node)?;
         let undo = match mode {
-            Mode::BitflipDataFile => Undo::DataFile { node },
+            Mode::BitflipDataFile => Undo::DataFile { node, path: bit.path.clone() },
             _ => Undo::Nothing,
         };
         Ok(Done {
@@ -134,10 +134,12 @@ impl World {
     }
 
     /// Data files never change, so any intact copy is the right one: it is taken from a peer, as the runbook says.
-    pub(super) fn undo_data_file(&mut self, node: NodeId) -> Result<Undone, Error> {
-        let Some(damaged) = self.node_mut(node).damaged.pop() else {
+    pub(super) fn undo_data_file(&mut self, node: NodeId, path: &Path) -> Result<Undone, Error> {
+        let known = &mut self.node_mut(node).damaged;
+        let Some(at) = known.iter().position(|one| one == path) else {
             return Ok(Undone::of("the node was replaced meanwhile"));
         };
+        let damaged = known.swap_remove(at);
         let root = self.node(node).disk.root().to_owned();
         let name = damaged.strip_prefix(&root).unwrap_or(&damaged).to_owned();
         let others = self.node_ids().into_iter().filter(|other| *other != node);

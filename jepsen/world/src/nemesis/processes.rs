@@ -18,6 +18,16 @@ const LOST: &str = "unsynced";
 
 impl World {
     pub(super) fn install_on_processes(&mut self, mode: Mode) -> Result<Done, Error> {
+        // What takes everybody needs no leader; and a disk whose node has ended forgets what was not synced as well.
+        if mode == Mode::PowercutAll {
+            let members = self.node_ids();
+            return self.install_power_cut(members);
+        }
+        if mode == Mode::KillAll {
+            let mut running = self.node_ids();
+            running.retain(|node| self.node_mut(*node).is_running());
+            return self.install_kill(running);
+        }
         let (leader, others) = self.cast(mode)?;
         let everyone: Vec<NodeId> = std::iter::once(leader).chain(others.iter().copied()).collect();
         let quorum = majority(self.node_ids().len()).min(everyone.len());
@@ -25,17 +35,14 @@ impl World {
             Mode::KillLeader | Mode::PauseLeader => vec![leader],
             Mode::KillFollower | Mode::PauseFollower => others.into_iter().take(1).collect(),
             Mode::KillQuorum | Mode::PowercutQuorum => everyone.into_iter().take(quorum).collect(),
-            Mode::PowercutOne => {
+            _ => {
                 let one = self.prng.pick(&everyone).copied();
                 one.into_iter().collect()
             }
-            _ => everyone,
         };
         match mode {
             Mode::PauseLeader | Mode::PauseFollower => self.install_pause(&nodes),
-            Mode::PowercutOne | Mode::PowercutQuorum | Mode::PowercutAll => {
-                self.install_power_cut(nodes)
-            }
+            Mode::PowercutOne | Mode::PowercutQuorum => self.install_power_cut(nodes),
             _ => self.install_kill(nodes),
         }
     }
