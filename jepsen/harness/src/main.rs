@@ -67,6 +67,11 @@ fn main() -> ExitCode {
             return ExitCode::from(Conclusion::Unknown.exit_code());
         }
     }
+    if conclusion == Conclusion::Pass
+        && let Err(error) = runner::tidy_up(&run.args.out)
+    {
+        say(&format!("{error:#}\n"));
+    }
     match (expect_caught, conclusion) {
         (false, conclusion) => ExitCode::from(conclusion.exit_code()),
         (true, Conclusion::Invalid) => ExitCode::SUCCESS,

@@ -28,6 +28,11 @@ const DISK_MIB: u64 = 768;
 /// More places where members may change.
 const SPARES: u8 = 2;
 
+/// The names of what a run leaves in its directory, beside histories.
+const WORLD: &str = "world";
+const PROGRAM: &str = "program";
+const FILES: [&str; 4] = [PROGRAM, "results.json", "timeline.html", "questions.json"];
+
 /// What a run goes through.
 pub(crate) struct Run {
     pub(crate) args: Args,
@@ -38,8 +43,9 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(mut args: Args) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&args.out).context("make the directory for results")?;
+        clear(&args.out)?;
         if args.connect.is_empty() {
-            args.binary = pinned(&args.binary, &args.out.join("program"))?;
+            args.binary = pinned(&args.binary, &args.out.join(PROGRAM))?;
         }
         let clock = Arc::new(SystemClock::new());
         let report = Report::new(&args);
@@ -119,7 +125,7 @@ impl Run {
             seed: self.args.seed,
             binary: absolute(&self.args.binary),
             previous: self.args.previous.as_deref().map(absolute),
-            scratch: absolute(&self.args.out).join("world"),
+            scratch: absolute(&self.args.out).join(WORLD),
             disk_mib: DISK_MIB,
             env: plant.map(|name| ("ALLUVIUM_PLANT".to_owned(), name.clone())).collect(),
             log_level: self.args.log_level.clone(),
@@ -287,14 +293,36 @@ fn unbuilt(error: &Error) -> Finding {
     }
 }
 
+/// Removes what an earlier run left in its directory, and nothing else.
+fn clear(out: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(out).context("read the directory for results")? {
+        let path = entry.context("read the directory for results")?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_history = name.starts_with("history-");
+        if name == WORLD {
+            std::fs::remove_dir_all(&path).context("remove the world of an earlier run")?;
+        } else if is_history || FILES.contains(&name.as_ref()) {
+            std::fs::remove_file(&path).context("remove the results of an earlier run")?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what only somebody who looks for a bug needs: disks and the program.
+pub(crate) fn tidy_up(out: &Path) -> anyhow::Result<()> {
+    let world = out.join(WORLD);
+    if world.is_dir() {
+        std::fs::remove_dir_all(world).context("remove the world")?;
+    }
+    let program = out.join(PROGRAM);
+    if program.is_file() {
+        std::fs::remove_file(program).context("remove the program")?;
+    }
+    Ok(())
+}
+
 /// Keeps the program as it is now: one that is built anew during a run would start beside the old one.
 fn pinned(program: &Path, at: &Path) -> anyhow::Result<PathBuf> {
-    match std::fs::remove_file(at) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).context("remove the program of an earlier run");
-        }
-        Ok(()) | Err(_) => {}
-    }
     std::fs::copy(program, at).with_context(|| format!("copy {}", program.display()))?;
     Ok(at.to_path_buf())
 }
@@ -306,4 +334,23 @@ fn absolute(path: &Path) -> PathBuf {
 /// How many entries the log has from first to last, where it was read.
 pub(crate) fn log_span(record: &Record) -> Option<(u64, u64)> {
     record.witness.as_ref().map(|found: &witness::Witness| (found.first, found.last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_run_left_is_removed_and_nothing_else() {
+        let out = tempfile::tempdir().expect("a directory");
+        let names = ["history-w5-0001.edn", "results.json", "program", "notes.txt"];
+        for name in names {
+            std::fs::File::create(out.path().join(name)).expect("a file");
+        }
+        std::fs::create_dir_all(out.path().join("world/n1")).expect("a directory");
+        clear(out.path()).expect("it can be removed");
+        let left = std::fs::read_dir(out.path()).expect("it is there");
+        let left: Vec<_> = left.map(|entry| entry.expect("an entry").file_name()).collect();
+        assert_eq!(left, ["notes.txt"]);
+    }
 }
