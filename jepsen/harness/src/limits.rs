@@ -14,6 +14,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(1);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After which silence a connection is asked whether it is there, and how long it may take to say so.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// How long a client waits after a call that nobody took.
+pub(crate) const AWAY_PAUSE: Duration = Duration::from_millis(150);
 /// Bytes of one message of an answer.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Entries of the log that are asked for at once.

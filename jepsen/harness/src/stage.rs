@@ -111,6 +111,10 @@ impl<'a> Client<'a> {
         let told = work.await;
         let ending = recorder.complete(pending, &told);
         self.learn(ending, &told);
+        if told.as_ref().is_err_and(|fault| fault.reason == NOT_CONNECTED) {
+            // A node that is away answers at once: without a pause it would get most calls.
+            tokio::time::sleep(limits::AWAY_PAUSE).await;
+        }
         (ending, told)
     }
 
