@@ -20,16 +20,18 @@ use alluvium_state_machine::{
     BatchEntry, CommitBatch, Effect, EntryContent, MetaStore, StateDigest, apply_batch,
     payload_hash,
 };
-use alluvium_types::{EntryKind, Envelope, LogIndex, Response};
+use alluvium_types::{Checkpoint, Command, EntryKind, Envelope, LogIndex, Response};
 use alluvium_wal::Reader;
 use bytes::Bytes;
 
+use crate::checkpoints::Checkpoints;
 use crate::encoding::{
     KeptMembership, applied_of, decode_kept_membership, encode_kept_membership, log_id_of_applied,
 };
 use crate::error::Fault;
 use crate::health::Health;
 use crate::limits;
+use crate::quarantine::Quarantine;
 use crate::snapshots::{Current, SnapshotFile, Snapshots, open_state};
 use crate::thread::on_thread;
 use crate::type_config::{LogId, RaftEntry, SnapshotMeta, StoredMembership, TypeConfig};
@@ -54,6 +56,7 @@ pub(crate) struct Applier {
     log: Reader,
     effects: EffectSender,
     applied: watch::Sender<AppliedState>,
+    checkpoints: Checkpoints,
     health: Health,
 }
 
@@ -65,10 +68,16 @@ impl Applier {
         snapshots: Snapshots,
         log: Reader,
         effects: EffectSender,
-        health: Health,
+        (health, quarantine): (Health, Quarantine),
     ) -> Self {
         let applied = watch::Sender::new(state_of(store.as_ref()));
-        Self { store, snapshots, log, effects, applied, health }
+        let checkpoints = Checkpoints::new(quarantine);
+        Self { store, snapshots, log, effects, applied, checkpoints, health }
+    }
+
+    /// Returns what is known of checkpoints.
+    pub(crate) fn checkpoints(&self) -> Checkpoints {
+        self.checkpoints.clone()
     }
 
     /// Returns where the applied index is published.
@@ -171,6 +180,16 @@ impl Decoded {
         };
         BatchEntry { id: self.id, content }
     }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        match &self.content {
+            Content::Command { envelope, .. } => {
+                let Command::Checkpoint(checkpoint) = envelope.command else { return None };
+                Some(checkpoint)
+            }
+            Content::Blank | Content::Membership { .. } => None,
+        }
+    }
 }
 
 impl Applier {
@@ -185,7 +204,8 @@ impl Applier {
     /// Applies a batch with one commit, and tells everyone.
     fn apply_batch(&self, batch: Batch) -> Result<(), Fault> {
         let (first, last) = (batch.first_index(), batch.last_index());
-        let outcome = commit_entries(self.store.as_ref(), first, &batch.entries)?;
+        let outcome =
+            commit_entries(self.store.as_ref(), first, &batch.entries, &self.checkpoints)?;
         let applied = state_of(self.store.as_ref());
         assert_eq!(Some(applied.index), last, "the store took the whole batch");
         self.applied.send_replace(applied);
@@ -225,25 +245,32 @@ struct Outcome {
     effects: Vec<Effect>,
 }
 
-/// Applies entries with one commit. `first` is the index of the first.
+/// Applies entries with one commit, and one more after each checkpoint. `first` is the index of the first.
 fn commit_entries(
     store: &dyn MetaStore,
     first: LogIndex,
     entries: &[RaftEntry],
+    checkpoints: &Checkpoints,
 ) -> Result<Outcome, Fault> {
     let mut decoded = entries.iter().map(Decoded::new).collect::<Result<Vec<_>, _>>()?;
     keep_memberships(store, &mut decoded)?;
     let entries = commit_first_membership(store, &decoded)?;
     let skipped = decoded.len() - entries.len();
-    let entries: Vec<_> = entries.iter().map(Decoded::as_batch_entry).collect();
-    let outcome =
-        apply_batch(store, &entries).map_err(|source| Fault::Apply { index: first, source })?;
-    assert_eq!(outcome.responses.len(), entries.len(), "every entry has one outcome");
-    if !entries.is_empty() {
-        store.commit(outcome.commit).map_err(Fault::Store)?;
+    let mut outcome = Outcome { responses: vec![None; skipped], effects: Vec::new() };
+    for entries in entries.split_inclusive(|entry| entry.checkpoint().is_some()) {
+        let batch: Vec<_> = entries.iter().map(Decoded::as_batch_entry).collect();
+        let applied =
+            apply_batch(store, &batch).map_err(|source| Fault::Apply { index: first, source })?;
+        assert_eq!(applied.responses.len(), batch.len(), "every entry has one outcome");
+        store.commit(applied.commit).map_err(Fault::Store)?;
+        outcome.responses.extend(applied.responses);
+        outcome.effects.extend(applied.effects);
+        let Some(last) = entries.last() else { continue };
+        if let Some(checkpoint) = last.checkpoint() {
+            checkpoints.applied(checkpoint, last.id.index, store.digest());
+        }
     }
-    let responses = std::iter::repeat_n(None, skipped).chain(outcome.responses);
-    Ok(Outcome { responses: responses.collect(), effects: outcome.effects })
+    Ok(outcome)
 }
 
 /// Encodes the memberships of a batch, each with the ids that were used before it.
@@ -289,7 +316,8 @@ fn commit_first_membership<'d>(
 /// Applies entries to a store that no node serves; the answers went out long ago.
 pub(crate) fn apply_again(store: &dyn MetaStore, entries: &[RaftEntry]) -> Result<(), Fault> {
     let index = LogIndex(entries.first().map_or(0, |entry| entry.log_id.index));
-    unless_panicked(index, || commit_entries(store, index, entries).map(drop))
+    let checkpoints = Checkpoints::new(Quarantine::default());
+    unless_panicked(index, || commit_entries(store, index, entries, &checkpoints).map(drop))
 }
 
 /// Lets other tasks of this worker run.
@@ -351,6 +379,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
         let install = move || install(store.as_ref(), &snapshots, &file, expected);
         let installed = on_thread("snapshot-install", install).await;
         installed.map_err(|fault| self.health.fail(fault))?;
+        self.checkpoints.forget();
         self.applied.send_replace(state_of(self.store.as_ref()));
         Ok(())
     }

@@ -26,6 +26,8 @@ pub struct RaftConfig {
     pub timings: Timings,
     /// Entries that a purge leaves behind the snapshot.
     pub purge_margin: u64,
+    /// The state is known to differ from that of the others: the node takes entries, and no part in deciding.
+    pub is_quarantined: bool,
 }
 
 /// Milliseconds between signs of life, and until an election.

@@ -39,6 +39,10 @@ pub enum Error {
         #[source]
         fault: Arc<Fault>,
     },
+    /// This node's state differs from that of the others, so it answers nothing from it. Nothing was proposed: ask
+    /// another node.
+    #[error("this node is in quarantine: its state differs from that of the other replicas")]
+    Quarantined,
     /// The node was shut down. Nothing was proposed.
     #[error("this node was shut down")]
     Shutdown,

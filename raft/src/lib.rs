@@ -14,6 +14,7 @@
 
 mod alone;
 mod applier;
+mod checkpoints;
 mod config;
 mod encoding;
 mod error;
@@ -27,7 +28,10 @@ mod network;
 mod node;
 mod offline;
 mod peers;
+mod quarantine;
 mod recovery;
+mod refound;
+mod reinstall;
 mod snapshots;
 mod status;
 #[cfg(test)]
@@ -36,6 +40,7 @@ mod thread;
 mod type_config;
 
 pub use applier::{AppliedState, EffectSender};
+pub use checkpoints::Divergence;
 pub use config::{RaftConfig, Timings};
 pub use error::{
     EntryFault, Error, Fault, LeaderHint, MembershipFault, MessageFault, SnapshotFault,
@@ -46,6 +51,8 @@ pub use network::{NoPeers, PeerNetwork};
 pub use node::RaftNode;
 pub use offline::{OfflineLog, restore};
 pub use peers::{ReceivedSnapshot, check_append, encode_membership_of};
+pub use refound::{Refounded, refound};
+pub use reinstall::{members_of, replace_snapshots};
 pub use snapshots::{CheckedSnapshot, SnapshotFile, check_snapshots};
 pub use status::{LogBounds, Role, Status};
 pub use type_config::{

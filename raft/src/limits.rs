@@ -14,6 +14,9 @@ pub const APPLY_ENTRIES_MAX: usize = 256;
 /// Bytes of entries that one commit of the state machine holds, unless a single one is larger.
 pub const APPLY_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Digests at checkpoints that a replica keeps for their verdict.
+pub const CHECKPOINTS_KEPT: usize = 64;
+
 /// Bytes of entries that one append to the WAL holds, unless a single one is larger.
 pub const APPEND_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes that are read at once when entries are streamed to the state machine or a peer.

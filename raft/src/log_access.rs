@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use openraft::RaftMetrics;
+use openraft::storage::Snapshot;
+use openraft::type_config::alias::SnapshotOf;
 
 use alluvium_types::{Entry, LogIndex, Term};
 use alluvium_wal::{Error as Wal, Reader, Record};
@@ -18,7 +20,7 @@ use crate::frame::Frame;
 use crate::limits;
 use crate::log_store::STREAM;
 use crate::node::RaftNode;
-use crate::snapshots::Carried;
+use crate::snapshots::{Carried, SnapshotFile};
 use crate::status::{LogBounds, committed};
 use crate::type_config::TypeConfig;
 
@@ -97,6 +99,23 @@ impl RaftNode {
             let waited = self.unless_failed(wait.metrics(moved, "a snapshot is built")).await?;
             waited.map_err(|_stopping| self.why_stopped())?;
         }
+    }
+
+    /// Builds a snapshot of what is applied now, for another node.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when this node has not applied `at_least` yet; as [`RaftNode::trigger_snapshot`].
+    pub async fn new_snapshot(
+        &self,
+        at_least: LogIndex,
+    ) -> Result<SnapshotOf<TypeConfig, SnapshotFile>, Error> {
+        self.check_trusted()?;
+        if self.trigger_snapshot().await? < at_least {
+            return Err(Error::Unavailable);
+        }
+        let current = self.snapshots.current().ok_or(Error::Unavailable)?;
+        let meta = current.raft_meta().map_err(|fault| self.poison(fault))?;
+        Ok(Snapshot { meta, snapshot: current.file })
     }
 
     /// Lets the log go up to an index, as far as that is safe: never beyond the snapshot less the margin, nor

@@ -20,12 +20,14 @@ use alluvium_wal::WalHandle;
 
 use crate::alone::Alone;
 use crate::applier::{AppliedState, Applier, EffectSender};
+use crate::checkpoints::Checkpoints;
 use crate::config::RaftConfig;
 use crate::error::{Error, Fault, LeaderHint};
 use crate::frame::Frame;
 use crate::health::Health;
 use crate::log_store::{LogStore, STREAM, committed_operation};
 use crate::network::{NoPeers, PeerNetwork};
+use crate::quarantine::Quarantine;
 use crate::recovery;
 use crate::snapshots::Snapshots;
 use crate::status::Status;
@@ -41,7 +43,9 @@ pub struct RaftNode {
     pub(crate) snapshots: Snapshots,
     pub(crate) health: Health,
     pub(crate) config: Arc<RaftConfig>,
+    pub(crate) quarantine: Quarantine,
     applied: watch::Receiver<AppliedState>,
+    pub(crate) checkpoints: Checkpoints,
     alone: Alone,
     /// Whether everything that was acknowledged before this start is applied.
     is_ready: Arc<AtomicBool>,
@@ -89,12 +93,29 @@ impl RaftNode {
         let log = log.map_err(poisoned)?;
         let (state, sent) = (Arc::clone(&store), snapshots.clone());
         let entries = wal.reader().clone();
-        let applier = Applier::new(state, sent, entries, effects, health.clone());
-        let applied = applier.applied();
+        let quarantine = Quarantine::default();
+        let watched = (health.clone(), quarantine.clone());
+        let applier = Applier::new(state, sent, entries, effects, watched);
+        let (applied, checkpoints) = (applier.applied(), applier.checkpoints());
         let raft = Raft::new(config.node_id, openraft_config, peers, log, applier).await;
         let raft = raft.map_err(|fatal| poisoned(consensus(&fatal)))?;
         let (config, is_ready) = (Arc::new(config), Arc::new(AtomicBool::new(false)));
-        let node = Self { raft, wal, store, snapshots, health, config, applied, alone, is_ready };
+        let node = Self {
+            raft,
+            wal,
+            store,
+            snapshots,
+            health,
+            quarantine,
+            config,
+            applied,
+            checkpoints,
+            alone,
+            is_ready,
+        };
+        if node.config.is_quarantined {
+            node.quarantine();
+        }
         node.settle().await?;
         Ok(node)
     }
@@ -167,6 +188,7 @@ impl RaftNode {
             EntryKind::Blank | EntryKind::Membership => return Err(Error::NotACommand),
         };
         self.check_running()?;
+        self.check_trusted()?;
         let written = self.unless_failed(self.raft.client_write(frame)).await;
         match written.map_err(|_fault| Error::Ambiguous)? {
             Ok(written) => {
@@ -194,6 +216,7 @@ impl RaftNode {
     /// # Errors
     /// [`Error::NotLeader`], [`Error::Unavailable`], [`Error::Poisoned`], [`Error::Shutdown`].
     pub async fn read_index(&self) -> Result<LogIndex, Error> {
+        self.check_trusted()?;
         if self.is_ready.load(Ordering::SeqCst) && self.alone.is_sure() {
             self.check_running()?;
             return Ok(self.applied.borrow().index);
@@ -339,7 +362,7 @@ impl RaftNode {
         let wait = self.raft.wait(None);
         let shown = self.unless_failed(wait.metrics(shown, "the log is known")).await?;
         shown.map_err(|_stopping| self.why_stopped())?;
-        if !self.is_alone().await? {
+        if !self.is_alone().await? || self.quarantine.is_set() {
             return Ok(());
         }
         let elected = self.raft.trigger().elect(false).await;

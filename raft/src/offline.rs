@@ -12,12 +12,12 @@ use alluvium_types::{Entry, LogIndex};
 use alluvium_wal::{Reader, Record};
 
 use crate::applier::apply_again;
-use crate::encoding::log_id_of;
+use crate::encoding::{decode_log_id, log_id_of};
 use crate::error::{Error, Fault};
 use crate::frame::Frame;
 use crate::limits;
-use crate::log_access::read_entry;
-use crate::log_store::STREAM;
+use crate::log_access::{read_entry, read_record};
+use crate::log_store::{COMMITTED_SLOT, STREAM};
 use crate::recovery::check_history;
 use crate::snapshots::{Carried, open_carried, open_state};
 use crate::type_config::RaftEntry;
@@ -72,6 +72,21 @@ impl OfflineLog {
     /// [`Error::NotInLog`]; [`Error::ReadLog`], [`Error::ReadSnapshot`] and [`Error::ReadEntry`] when it is damaged.
     pub fn entry(&self, index: LogIndex) -> Result<Entry, Error> {
         read_entry(&self.reader, || self.carried.clone(), index)
+    }
+
+    /// Returns the last entry that this log's node knew to be committed; none when it knew of none.
+    ///
+    /// # Errors
+    /// [`Error::ReadLog`]; a committed index that does not decode is none.
+    pub fn committed(&self) -> Result<Option<LogIndex>, Error> {
+        let slot = self.reader.slot(STREAM, COMMITTED_SLOT);
+        let slot = slot.map_err(|source| Error::ReadLog { source })?;
+        let committed = slot.and_then(|bytes| decode_log_id(&bytes).ok());
+        Ok(committed.map(|committed| LogIndex(committed.index)))
+    }
+
+    pub(crate) fn record(&self, index: LogIndex) -> Result<Record, Error> {
+        read_record(&self.reader, || self.carried.clone(), index)
     }
 
     /// Checks that the log goes on where a state ends, as a start does. `snapshot` is the last entry of the newest

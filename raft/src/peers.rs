@@ -70,6 +70,7 @@ impl RaftNode {
     ) -> Result<VoteResponse<TypeConfig>, Error> {
         check_vote(&request)?;
         self.check_running()?;
+        self.check_trusted()?;
         let answered = self.unless_failed(self.raft.vote(request)).await?;
         answered.map_err(|_fatal| self.why_stopped())
     }
@@ -84,6 +85,7 @@ impl RaftNode {
     ) -> Result<VoteResponse<TypeConfig>, Error> {
         check_vote(&request)?;
         self.check_running()?;
+        self.check_trusted()?;
         let answered = self.unless_failed(self.raft.pre_vote(request)).await?;
         answered.map_err(|_fatal| self.why_stopped())
     }
@@ -97,6 +99,7 @@ impl RaftNode {
         request: TransferLeaderRequest<TypeConfig>,
     ) -> Result<TransferLeaderResponse<TypeConfig>, Error> {
         self.check_running()?;
+        self.check_trusted()?;
         let answered = self.unless_failed(self.raft.handle_transfer_leader(request)).await?;
         answered.map_err(|fatal| self.stopped_error(&fatal))
     }

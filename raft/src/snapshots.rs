@@ -17,10 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_state_machine::{MetaStore, SnapshotMeta, StateDigest};
 use alluvium_stdx::durable;
-use alluvium_wal::Reader;
+use alluvium_types::LogIndex;
+use alluvium_wal::{Reader, Record};
 
 use crate::encoding::{decode_kept_membership, log_id_of_applied};
-use crate::error::Fault;
+use crate::error::{Error, Fault};
 use crate::limits;
 use crate::log_access::read_record;
 use crate::type_config::{LogId, SnapshotMeta as RaftSnapshotMeta};
@@ -31,7 +32,7 @@ use write::Unfinished;
 pub(crate) use carried::Carried;
 pub(crate) use check::open_state;
 
-const SUFFIX: &str = ".alvs";
+pub(crate) const SUFFIX: &str = ".alvs";
 const BUILDING: &str = "building.tmp";
 const ADOPTING: &str = "adopting.tmp";
 /// What is received of a snapshot: kept over a break and over a restart, believed only when it is whole.
@@ -293,7 +294,7 @@ impl Current {
 
 /// Names sort as the entries do: the index has a fixed width, and a later term at the same index never happens
 /// to a committed entry.
-fn name_of(meta: &SnapshotMeta) -> String {
+pub(crate) fn name_of(meta: &SnapshotMeta) -> String {
     let index = meta.applied.map_or(0, |applied| applied.index.0);
     format!("{index:020}{SUFFIX}")
 }
@@ -327,19 +328,28 @@ pub(crate) fn verify(path: &Path) -> Result<SnapshotMeta, Fault> {
     check::open(path).map(|checked| checked.meta)
 }
 
+/// Writes the state of `store` with the entries that it refers to as a snapshot file, synced and read back.
+pub(crate) fn write_snapshot(
+    path: &Path,
+    store: &dyn MetaStore,
+    entry: &dyn Fn(LogIndex) -> Result<Record, Error>,
+) -> Result<SnapshotMeta, Fault> {
+    Ok(Unfinished::export(path, store)?.carry(entry)?.meta)
+}
+
 /// Verifies the snapshot at `path` and returns the entries that it carries.
 pub(crate) fn open_carried(path: &Path) -> Result<Carried, Fault> {
     check::open(path).map(|checked| checked.carried)
 }
 
-fn list(dir: &Path) -> Result<Vec<String>, Fault> {
+pub(crate) fn list(dir: &Path) -> Result<Vec<String>, Fault> {
     let failed = |source| file_fault(dir, source);
     let entries = fs::read_dir(dir).map_err(failed)?;
     let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     names.collect::<io::Result<_>>().map_err(failed)
 }
 
-fn file_fault(path: &Path, source: io::Error) -> Fault {
+pub(crate) fn file_fault(path: &Path, source: io::Error) -> Fault {
     Fault::SnapshotFile { path: path.to_path_buf(), source }
 }
 

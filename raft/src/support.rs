@@ -87,6 +87,7 @@ pub(crate) fn config(snapshots_dir: &Path) -> RaftConfig {
         snapshots_dir: snapshots_dir.to_path_buf(),
         timings: Timings { heartbeat_ms: 50, election_min_ms: 150, election_max_ms: 300 },
         purge_margin: 2,
+        is_quarantined: false,
     }
 }
 

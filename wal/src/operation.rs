@@ -117,10 +117,10 @@ impl Options {
         self.planted == Some(bug)
     }
 
-    /// Says whether a bug was planted, which only this crate's tests can do.
+    /// Says whether a bug was planted, which the tests can do, and a build with its feature.
     #[cfg(not(test))]
     #[expect(clippy::unused_self, reason = "the tests' version reads it")]
-    pub(crate) fn has(&self, _bug: crate::planted::Planted) -> bool {
-        false
+    pub(crate) fn has(&self, bug: crate::planted::Planted) -> bool {
+        bug.is_awake()
     }
 }

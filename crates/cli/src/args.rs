@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
 
@@ -114,8 +114,23 @@ pub(crate) struct Serve {
     /// Serve an address that other machines can reach, although nobody is checked
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// What to do when this node's state differs from that of the others
+    #[arg(long, value_enum, default_value = "automatic")]
+    pub(crate) reinstall: Reinstall,
+    /// The longest time between two comparisons of the states of all replicas, such as 10s
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub(crate) compare_every: String,
     #[command(flatten)]
     pub(crate) peer: Peer,
+}
+
+/// What a node does when its state differs from that of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reinstall {
+    /// Take the state of another node, up to three times
+    Automatic,
+    /// Stay in quarantine until `cluster reinstall`
+    ByHand,
 }
 
 /// How a node takes part in a cluster.
@@ -188,6 +203,17 @@ pub(crate) enum Cluster {
         #[arg(long)]
         yes: bool,
     },
+    /// Make a cluster of one of a member's directory, when the majority is lost for good; works on --data-dir
+    Recover {
+        /// Directory to make; without it, only say what there is
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Give a node that is in quarantine the state of another one; say --connect of that node
+    Reinstall,
     /// Hand the leadership to a voter
     TransferLeader {
         /// Its id

@@ -381,6 +381,19 @@ impl Backend {
         }
     }
 
+    /// Has the server that is called take the state of another one.
+    pub(crate) async fn reinstall(&self) -> Result<(), Failure> {
+        match self {
+            Self::Embedded(_) => Err(Failure::usage("a node is reinstalled while it serves")
+                .with_hint("say --connect URL")),
+            Self::Remote(client) => {
+                let request = client.request(v1::ReinstallRequest {});
+                client.answer(client.lake().reinstall(request)).await?;
+                Ok(())
+            }
+        }
+    }
+
     pub(crate) async fn verify(&self) -> Result<v1::VerifyResponse, Failure> {
         match self {
             Self::Embedded(node) => Ok(replies::verified(node.verify().await.map_err(unread)?)),

@@ -248,7 +248,7 @@ fn parse_bytes(text: &str) -> Result<usize, Failure> {
 }
 
 /// Parses a time, such as `500ms`, `30s`, `5m` or `1h`; a bare number is seconds.
-fn parse_duration(text: &str) -> Result<Duration, Failure> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, Failure> {
     let bad = || {
         Failure::usage(format!("{text:?} is not a time")).with_hint("a number with ms, s, m or h")
     };

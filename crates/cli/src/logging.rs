@@ -11,7 +11,8 @@ use crate::failure::Failure;
 /// What a command logs when nobody says: a server tells what it does, the others only what is wrong.
 fn default_level(command: &Command) -> &'static str {
     match command {
-        // The consensus library tells every step of an election, and every call that a dead peer does not answer.
+        // The consensus library tells every step of an election, and every call that a dead peer does not answer: nothing
+        // that somebody should see to.
         Command::Serve(_) => "info,openraft=error",
         // Recovery after the kill warns, as it should; the demonstration says so in its own words.
         Command::Demo(_) | Command::DemoWriter => "error",
@@ -29,7 +30,7 @@ fn default_level(command: &Command) -> &'static str {
         | Command::Log(_)
         | Command::Verify
         | Command::Status
-        | Command::Version => "warn",
+        | Command::Version => "warn,openraft=error",
     }
 }
 

@@ -11,8 +11,10 @@ use alluvium_types::{
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
-use crate::cluster::{Member, PeerConfig};
+use crate::cluster::PeerConfig;
 use crate::machine::{Machine, RealMachine};
+use crate::membership::Member;
+use crate::reinstall::Reinstall;
 
 /// How a node is opened.
 #[derive(Debug, Clone)]
@@ -34,6 +36,10 @@ pub struct Config {
     pub scrub_every: Duration,
     /// Bytes of data files that a scrub reads in a second.
     pub scrub_bytes_per_second: u64,
+    /// The longest time between two comparisons of the states of all replicas.
+    pub compare_every: Duration,
+    /// What the node does when its state is found to differ from that of the others.
+    pub reinstall: Reinstall,
     /// How the node takes part in a cluster; without it, it is alone.
     pub peer: Option<PeerConfig>,
     /// The machine below: clock, chance, disk, object stores.
@@ -53,6 +59,8 @@ impl Config {
             segment_bytes: 64 * 1024 * 1024,
             scrub_every: Duration::from_secs(24 * 60 * 60),
             scrub_bytes_per_second: 16 * 1024 * 1024,
+            compare_every: Duration::from_secs(10),
+            reinstall: Reinstall::default(),
             peer: None,
             machine: Arc::new(RealMachine::default()),
         }
@@ -187,6 +195,9 @@ pub struct SqlOptions {
     pub at_least: Option<LogIndex>,
     /// Answer from what this node has applied, without asking the quorum.
     pub local: bool,
+    /// How far the answer may be behind what is acknowledged: a node that asked the leader within that time answers by
+    /// itself, any other asks it first. It says nothing when `local` is set.
+    pub max_stale: Option<Duration>,
     /// A shorter or longer time limit than the node's.
     pub timeout: Option<Duration>,
     /// A smaller or larger memory limit than the node's.
@@ -259,6 +270,10 @@ pub struct Status {
     pub snapshot: Option<LogIndex>,
     /// The state digest at the applied index.
     pub digest: String,
+    /// The newest checkpoint at which this node's digest was found to be that of the majority, since it was opened.
+    pub agreed_at: Option<LogIndex>,
+    /// Why the node is in quarantine, if it is: it answers nothing from its state.
+    pub quarantine: Option<String>,
     /// Live datasets.
     pub datasets: u64,
     /// Files planned and not yet attested.

@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alluvium_peer::{
-    Change, Host, Identity as PeerIdentity, PeerCalls, PeerServer, Peers, Security,
-};
-use alluvium_raft::{Error as RaftError, LeaderHint, Progress, Role};
+use alluvium_peer::{Host, Identity as PeerIdentity, PeerCalls, PeerServer, Peers, Security};
+use alluvium_raft::{AppliedState, Error as RaftError, LeaderHint};
 use alluvium_stdx::Clock;
 use alluvium_types::{Entry, LogIndex, Response};
 use bytes::Bytes;
@@ -19,8 +18,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::path::Path as ObjectPath;
 
+use crate::agreement::Digests;
 use crate::dir::{DataDir, Identity, NewIdentity};
 use crate::jobs::Jobs;
+use crate::membership::Member;
 use crate::node::Node;
 use crate::opening::Buckets;
 use crate::pressure::Pressure;
@@ -34,14 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const APPLY_MAX: Duration = Duration::from_secs(30);
 /// Between two tries of a call that found no leader.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
-/// Between two tries of a node to take its place in the cluster.
-const PLACE_AGAIN: Duration = Duration::from_millis(200);
-/// How long a change that the leader took may take to show here.
-const PLACE_SHOWS: Duration = Duration::from_secs(1);
-/// A member that was silent for longer is not handed the leadership: it may be dead.
-const SILENT_MAX: Duration = Duration::from_secs(1);
-/// How long a leader that stops tries to hand over.
-const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
 /// How a node takes part in a cluster.
 #[derive(Debug, Clone)]
@@ -61,23 +54,6 @@ pub struct PeerConfig {
     pub found: bool,
     /// Listen only: no vote is asked for.
     pub learner: bool,
-}
-
-/// A member of the cluster, as this node knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its id.
-    pub node: u64,
-    /// Its peer address.
-    pub address: String,
-    /// Whether it votes.
-    pub votes: bool,
-    /// Whether it leads.
-    pub leads: bool,
-    /// Entries that the leader does not know it to have; nothing when that is not known here.
-    pub behind: Option<u64>,
-    /// How long ago it answered the leader last; nothing when that is not known here, or it never did.
-    pub silent_for: Option<Duration>,
 }
 
 /// A bound peer port and the address that peers are told.
@@ -173,6 +149,7 @@ pub(crate) struct PeerHost {
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) buckets: Buckets,
     pub(crate) reports: Arc<Reports>,
+    pub(crate) digests: Arc<Digests>,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -191,6 +168,10 @@ impl Host for PeerHost {
         self.jobs.wake();
     }
 
+    fn compared(&self, node: u64, checkpoint: AppliedState) {
+        self.digests.tell(node, checkpoint);
+    }
+
     fn read_file(&self, bucket: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
         let (bucket, key) = (self.buckets.get(bucket), ObjectPath::parse(key));
         async move {
@@ -207,11 +188,15 @@ impl Host for PeerHost {
 pub(crate) struct Cluster {
     pub(crate) calls: PeerCalls,
     pub(crate) reports: Arc<Reports>,
+    pub(crate) digests: Arc<Digests>,
+    /// When a read index was asked for that is applied here, in nanoseconds of the monotonic clock; zero before.
+    pub(crate) confirmed: AtomicU64,
 }
 
 impl Node {
     /// Proposes an entry here or at the leader, and waits until it is applied here.
     pub(crate) async fn commit(&self, entry: Entry) -> Result<Response, Error> {
+        self.check_trusted()?;
         let Some(cluster) = self.cluster() else { return Ok(self.raft().propose(entry).await?) };
         let calls = cluster.calls.clone();
         // Boxed: every write would carry it otherwise, also on a node that is alone.
@@ -231,7 +216,14 @@ impl Node {
 
     /// Returns an index at which a read sees every acknowledged write; its entries are applied here.
     pub(crate) async fn linearizable(&self) -> Result<LogIndex, Error> {
+        self.check_trusted()?;
         let Some(cluster) = self.cluster() else { return Ok(self.raft().read_index().await?) };
+        #[cfg(feature = "plant-stale-local-read")]
+        if alluvium_stdx::plant::is_awake("stale-local-read") {
+            return Ok(self.applied());
+        }
+        // What is acknowledged before now is in the answer.
+        let asked_at = self.clock().monotonic_ns();
         let calls = cluster.calls.clone();
         let index = Box::pin(self.at_leader(|leader| {
             let (calls, raft) = (calls.clone(), self.raft().clone());
@@ -244,7 +236,17 @@ impl Node {
         }))
         .await?;
         self.applied_in_time(index).await?;
+        cluster.confirmed.fetch_max(asked_at, Ordering::SeqCst);
         Ok(index)
+    }
+
+    /// Says whether this node has everything that was acknowledged until `max_stale` ago.
+    pub(crate) fn is_fresh(&self, max_stale: Duration) -> bool {
+        // A node that is alone decides, so it has everything.
+        let Some(cluster) = self.cluster() else { return true };
+        let confirmed = cluster.confirmed.load(Ordering::SeqCst);
+        let age = self.clock().monotonic_ns().saturating_sub(confirmed);
+        0 < confirmed && u128::from(age) <= max_stale.as_nanos()
     }
 
     /// Waits until this node has applied what the leader answered. A node that is cut off or was removed never does.
@@ -257,7 +259,10 @@ impl Node {
 
     /// Makes a call here, or at the leader when this node does not lead. While nothing was proposed and no leader is
     /// known it is tried again, up to a limit.
-    async fn at_leader<T, F>(&self, call: impl Fn(Option<LeaderHint>) -> F) -> Result<T, Error>
+    pub(crate) async fn at_leader<T, F>(
+        &self,
+        call: impl Fn(Option<LeaderHint>) -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, RaftError>>,
     {
@@ -283,163 +288,6 @@ impl Node {
             }
             if leader.is_none() {
                 tokio::time::sleep(TRY_AGAIN).await;
-            }
-        }
-    }
-
-    /// Says whether this node leads, as far as it knows.
-    pub(crate) fn leads(&self) -> bool {
-        self.raft().status().role == Role::Leader
-    }
-
-    /// Returns the members of the cluster, as this node knows them.
-    #[must_use]
-    pub fn members(&self) -> Vec<Member> {
-        self.members_with(self.raft().progress().unwrap_or_default())
-    }
-
-    /// Returns the members of the cluster, and how far each is, as the leader knows. When it does not answer, it is as
-    /// [`Node::members`].
-    pub async fn members_as_led(&self) -> Vec<Member> {
-        let known = self.members();
-        let leader = known.iter().find(|member| member.leads && member.node != self.node_id());
-        let (Some(leader), Some(cluster)) = (leader, self.cluster()) else { return known };
-        let hint = LeaderHint { node: leader.node, address: leader.address.clone() };
-        match cluster.calls.progress(&hint).await {
-            Ok(progress) => self.members_with(progress),
-            Err(_silent) => known,
-        }
-    }
-
-    fn members_with(&self, progress: Vec<Progress>) -> Vec<Member> {
-        let (membership, status) = (self.raft().membership(), self.raft().status());
-        let progress: BTreeMap<u64, Progress> =
-            progress.into_iter().map(|progress| (progress.node, progress)).collect();
-        let voters: Vec<u64> = membership.voter_ids().collect();
-        let member = |(&node, address): (&u64, &alluvium_raft::Address)| Member {
-            node,
-            address: address.peer.clone(),
-            votes: voters.contains(&node),
-            leads: status.leader == Some(node),
-            behind: progress.get(&node).map(|progress| progress.behind),
-            silent_for: progress.get(&node).and_then(|progress| progress.silent_for),
-        };
-        membership.nodes().map(member).collect()
-    }
-
-    /// Adds a node that listens; returns its id.
-    ///
-    /// # Errors
-    /// When the id or the address is another node's; when no leader takes the change.
-    pub async fn add_learner(&self, node: Option<u64>, address: &str) -> Result<u64, Error> {
-        let address = address.to_owned();
-        self.change(Change::AddLearner { node, address }).await
-    }
-
-    /// Gives learners that have caught up a vote.
-    ///
-    /// # Errors
-    /// When one is unknown or lags; when no leader takes the change.
-    pub async fn promote(&self, nodes: &[u64]) -> Result<(), Error> {
-        self.change(Change::Promote(nodes.to_vec())).await.map(drop)
-    }
-
-    /// Removes nodes from the cluster, dead or alive.
-    ///
-    /// # Errors
-    /// When one is unknown or no voter would be left; when no leader takes the change.
-    pub async fn remove(&self, nodes: &[u64]) -> Result<(), Error> {
-        self.change(Change::Remove(nodes.to_vec())).await.map(drop)
-    }
-
-    /// Hands the leadership to a voter.
-    ///
-    /// # Errors
-    /// When it has no vote, or did not take over in time.
-    pub async fn transfer_leader(&self, to: u64) -> Result<(), Error> {
-        self.change(Change::TransferTo(to)).await.map(drop)
-    }
-
-    async fn change(&self, change: Change) -> Result<u64, Error> {
-        let cluster = self.cluster().ok_or(Error::NoPeerPort)?;
-        let calls = cluster.calls.clone();
-        self.at_leader(|leader| {
-            let (calls, raft, change) = (calls.clone(), self.raft().clone(), change.clone());
-            async move {
-                match (leader, change) {
-                    (Some(leader), change) => calls.change(&leader, change).await,
-                    (None, Change::Promote(nodes)) => raft.promote(&nodes).await.map(|()| 0),
-                    (None, Change::Remove(nodes)) => raft.remove(&nodes).await.map(|()| 0),
-                    (None, Change::TransferTo(to)) => {
-                        raft.transfer_leader(to, HAND_OVER_MAX).await.map(|()| 0)
-                    }
-                    (None, Change::AddLearner { node, address }) => {
-                        raft.add_learner(node, &address).await
-                    }
-                    (None, Change::SetAddress { node, address }) => {
-                        raft.set_address(node, &address).await.map(|()| 0)
-                    }
-                }
-            }
-        })
-        .await
-    }
-
-    /// Sees to it that the cluster knows this node's address, and that the node has a vote if it wants one.
-    pub(crate) async fn take_place(self, learner: bool) {
-        let own = self.node_id();
-        while !self.is_stopping() {
-            let member = self.members().into_iter().find(|member| member.node == own);
-            let address = self.raft().address();
-            let taken = match member {
-                Some(member) if member.address != address => {
-                    let address = address.to_owned();
-                    self.change(Change::SetAddress { node: own, address }).await.map(drop)
-                }
-                Some(member) if learner || member.votes => return,
-                Some(_) => self.promote(&[own]).await,
-                // The membership that has this node in it has not come yet.
-                None => Err(Error::Raft(RaftError::Unavailable)),
-            };
-            let again = match taken {
-                // It shows here when the entry comes.
-                Ok(()) => PLACE_SHOWS,
-                Err(error) => {
-                    let error = crate::jobs::error_chain(&error);
-                    tracing::debug!(error, "this node has not its place in the cluster yet");
-                    PLACE_AGAIN
-                }
-            };
-            let mut stopping = self.stopping();
-            tokio::select! {
-                () = tokio::time::sleep(again) => {}
-                _ = stopping.wait_for(|stopping| *stopping) => return,
-            }
-        }
-    }
-
-    /// Hands the leadership to the voter that lacks least, so that nobody waits for an election.
-    pub(crate) async fn hand_over(&self) {
-        if self.cluster().is_none() || !self.leads() {
-            return;
-        }
-        let own = self.node_id();
-        if !self.members().iter().any(|member| member.node == own && member.votes) {
-            // It was removed: the others have elected another leader, or do so now.
-            return;
-        }
-        let answers = |other: &Member| other.silent_for.is_some_and(|silent| silent < SILENT_MAX);
-        let others = self.members().into_iter().filter(|other| other.votes && other.node != own);
-        let Some(next) = { others }.filter(answers).min_by_key(|other| other.behind) else {
-            return;
-        };
-        match self.raft().transfer_leader(next.node, HAND_OVER_MAX).await {
-            Ok(()) => tracing::info!(to = next.node, "the leadership is handed over"),
-            Err(error) => {
-                tracing::warn!(
-                    error = crate::jobs::error_chain(&error),
-                    "nobody took the leadership over: an election follows"
-                );
             }
         }
     }

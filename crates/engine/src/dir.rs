@@ -20,6 +20,10 @@ const IDENTITY_BYTES: usize = 44;
 const IDENTITY_FILE: &str = "node.alluvium";
 const LOCK_FILE: &str = "lock";
 const SUSPECT_FILE: &str = "meta.suspect";
+/// Says why the node is in quarantine.
+const QUARANTINE_FILE: &str = "quarantine";
+/// Says that the node shall be given the state of another one.
+const REINSTALL_FILE: &str = "reinstall";
 /// Made by the file system itself.
 const LOST_AND_FOUND: &str = "lost+found";
 /// Damaged metadata stores that are kept; a store that is damaged more often has another fault.
@@ -133,6 +137,60 @@ impl DataDir {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(unusable(&path, source)),
         }
+    }
+
+    /// Puts the node into quarantine, over restarts.
+    pub(crate) fn quarantine(&self, why: &str) -> Result<(), Error> {
+        let path = self.root.join(QUARANTINE_FILE);
+        durable::write(&path, format!("{why}\n").as_bytes())
+            .map_err(|source| unusable(&path, source))
+    }
+
+    /// Says why the node is in quarantine, if it is.
+    pub(crate) fn quarantined(&self) -> Result<Option<String>, Error> {
+        let path = self.root.join(QUARANTINE_FILE);
+        match durable::read_bounded(&path, 4096) {
+            Ok(why) => Ok(Some(String::from_utf8_lossy(&why).trim_end().to_owned())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(unusable(&path, source)),
+        }
+    }
+
+    /// Leaves word that the next start shall take the state of another node.
+    pub(crate) fn want_reinstall(&self) -> Result<(), Error> {
+        let path = self.root.join(REINSTALL_FILE);
+        durable::write(&path, b"take the state of another node\n")
+            .map_err(|source| unusable(&path, source))
+    }
+
+    pub(crate) fn wants_reinstall(&self) -> bool {
+        self.root.join(REINSTALL_FILE).exists()
+    }
+
+    /// Says whether a node that differs again may be given another's state without being asked.
+    pub(crate) fn may_reinstall(&self) -> bool {
+        (0..SET_ASIDE_MAX).any(|number| !self.evidence_name(number).exists())
+    }
+
+    fn evidence_name(&self, number: u32) -> PathBuf {
+        self.root.join(format!("quarantined.{number}"))
+    }
+
+    /// Makes a directory for what is set aside; one that a crash left half full is used again.
+    pub(crate) fn evidence(&self) -> Result<PathBuf, Error> {
+        let is_whole = |path: &PathBuf| path.join(QUARANTINE_FILE).exists();
+        let mut names = (0..).map(|number| self.evidence_name(number));
+        let path = names.find(|path| !is_whole(path)).expect("numbers do not end");
+        durable::create_dir_all(&path).map_err(|source| unusable(&path, source))?;
+        Ok(path)
+    }
+
+    /// Ends the quarantine: its reason is kept with the evidence.
+    pub(crate) fn end_quarantine(&self, evidence: &Path) -> Result<(), Error> {
+        let failed = |source| unusable(&self.root, source);
+        let reason = self.root.join(QUARANTINE_FILE);
+        durable::rename(&reason, &evidence.join(QUARANTINE_FILE)).map_err(failed)?;
+        durable::remove_file(&self.root.join(REINSTALL_FILE)).map_err(failed)
     }
 
     pub(crate) fn snapshots(&self) -> PathBuf {

@@ -24,6 +24,18 @@ pub enum Error {
     /// Consensus could not take the command.
     #[error(transparent)]
     Raft(#[from] alluvium_raft::Error),
+    /// The node is not in quarantine: its state is that of the others, as far as anyone knows.
+    #[error("this node is not in quarantine: there is nothing to reinstall")]
+    NotInQuarantine,
+    /// The node shall be opened anew: it takes the state of another one then.
+    #[error("this node asks to be opened anew, to take the state of another one")]
+    Reopen,
+    /// The state of another node could not be had.
+    #[error("this node was not given the state of another one: {reason}")]
+    Reinstall {
+        /// Why, from the member that was asked last.
+        reason: String,
+    },
     /// A data file could not be written, read or verified.
     #[error(transparent)]
     Materialize(#[from] alluvium_materialize::Error),
@@ -286,6 +298,8 @@ impl Error {
             Self::IndexOutOfRange { .. } | Self::View(ViewError::BelowFloor { .. }) => {
                 ErrorKind::OutOfRange
             }
+            Self::NotInQuarantine => ErrorKind::InvalidArgument,
+            Self::Reopen | Self::Reinstall { .. } => ErrorKind::Unavailable,
             Self::NotReached { .. } => ErrorKind::DeadlineExceeded,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
             Self::JobFailed { kind, .. }
@@ -394,6 +408,7 @@ fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
         | Raft::Unavailable
         | Raft::Ambiguous
         | Raft::Poisoned { .. }
+        | Raft::Quarantined
         | Raft::Shutdown => ErrorKind::Unavailable,
         Raft::NotInLog { .. } => ErrorKind::OutOfRange,
         Raft::ReadLog { source } => wal_kind(source),

@@ -62,6 +62,7 @@
 
 #![deny(missing_docs)]
 
+mod agreement;
 mod api;
 mod appender;
 mod cluster;
@@ -73,11 +74,13 @@ mod leases;
 mod log;
 mod machine;
 mod maintain;
+mod membership;
 mod node;
 mod offline;
 mod opening;
 mod pressure;
 mod read;
+mod reinstall;
 mod replica;
 mod scrub;
 mod tasks;
@@ -91,9 +94,11 @@ pub use api::{
     Registered, SealReport, SqlOptions, Status, TombstoneKeys, VerifyReport, Written,
 };
 pub use appender::Appender;
-pub use cluster::{Member, PeerConfig};
+pub use cluster::PeerConfig;
 pub use error::Error;
 pub use machine::{Machine, RealMachine};
+pub use membership::Member;
 pub use node::Node;
-pub use offline::verify_directory;
+pub use offline::{Recovered, recover_directory, verify_directory};
 pub use read::QueryStream;
+pub use reinstall::Reinstall;

@@ -7,8 +7,8 @@ use alluvium_materialize::{LogError, LogSource};
 use alluvium_query::{SharedError, SystemSource};
 use alluvium_raft::RaftNode;
 use alluvium_types::{
-    AttestOutcome, Command, Entry, EntryKind, Envelope, LogIndex, RowSource, StageContent, Term,
-    TombstoneSource,
+    AttestOutcome, Checkpoint, Command, Entry, EntryKind, Envelope, LogIndex, RowSource,
+    StageContent, Term, TombstoneSource,
 };
 
 use crate::node::Node;
@@ -135,7 +135,8 @@ fn rows_in(command: &Command, entry: &Entry) -> Option<u64> {
         | Command::Attest(_)
         | Command::Expire(_)
         | Command::Swept(_)
-        | Command::Drop(_) => None,
+        | Command::Drop(_)
+        | Command::Checkpoint(_) => None,
     }
 }
 
@@ -182,6 +183,13 @@ fn detail(command: &Command) -> String {
         },
         Command::Expire(expire) => format!("floor {}", expire.floor),
         Command::Swept(swept) => format!("{} files", swept.files.len()),
+        Command::Checkpoint(Checkpoint::Point) => "point".to_owned(),
+        Command::Checkpoint(Checkpoint::Agreed { point, digest }) => {
+            format!("at {point} the digest is {}", hex(digest))
+        }
+        Command::Checkpoint(Checkpoint::Disputed { point }) => {
+            format!("at {point} no majority has the same digest")
+        }
     }
 }
 

@@ -16,14 +16,15 @@ use alluvium_wal::{Reader, WalService};
 use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 
-use crate::cluster::{self, Cluster, PeerHost, Port, Reports};
+use crate::agreement::Digests;
+use crate::cluster::{Cluster, PeerHost, Port, Reports};
 use crate::dir::DataDir;
 use crate::jobs::{self, Jobs};
 use crate::leases::{Lease, Leases};
 use crate::log::NodeLog;
 use crate::maintain;
 use crate::opening::{
-    Buckets, OpenLog, PURGE_MARGIN, Start, is_metadata_damage, open_buckets, open_query,
+    self, Buckets, OpenLog, PURGE_MARGIN, Start, is_metadata_damage, open_buckets, open_query,
     open_store, raft_config,
 };
 use crate::pressure::Pressure;
@@ -78,6 +79,10 @@ struct Parts {
     upload_ids: Mutex<Prng>,
     clock: Arc<dyn Clock>,
     shutdown: watch::Sender<bool>,
+    /// Whether the node asks to be opened anew.
+    reopen: watch::Sender<bool>,
+    // Why the node is in quarantine; set once, read by status.
+    quarantine: Mutex<Option<String>>,
     /// Whether everything that was acknowledged before this start is applied.
     caught_up: watch::Sender<bool>,
     /// Taken by shutdown, which must hear how the last write went.
@@ -95,8 +100,7 @@ impl Node {
     /// A directory that is locked, foreign, newer or damaged; each is named. A cluster that does not let the node in.
     pub async fn open(config: Config) -> Result<Self, Error> {
         let port = config.peer.as_ref().map(Port::bind).transpose()?;
-        let (expected, new) = cluster::identify(&config, port.as_ref()).await?;
-        let dir = DataDir::open(&config.data_dir, expected, new, config.machine.as_ref())?;
+        let (dir, quarantine) = Box::pin(opening::enter(&config, port.as_ref())).await?;
         let log = OpenLog::open(&config, &dir)?;
         let store = Arc::new(open_store(&dir)?);
         if log.is_empty()? {
@@ -110,7 +114,7 @@ impl Node {
         let (jobs, pressure) = (Arc::new(Jobs::new()), Arc::new(Pressure::new(&config)));
         let (tasks, (shutdown, _)) = (Tasks::new(), watch::channel(false));
         let start = Start {
-            config: raft_config(&dir, port.as_ref()),
+            config: raft_config(&dir, port.as_ref(), quarantine.is_some()),
             log: log.handle.clone(),
             store: Arc::clone(&store) as _,
             effects,
@@ -126,7 +130,8 @@ impl Node {
                 let (jobs, reports) = (Arc::clone(&jobs), Arc::new(Reports::default()));
                 let (pressure, buckets) = (Arc::clone(&pressure), buckets.clone());
                 let clock = config.machine.clock();
-                let host = PeerHost { pressure, buckets, reports, jobs, clock };
+                let digests = Arc::default();
+                let host = PeerHost { pressure, buckets, reports, digests, jobs, clock };
                 let (raft, cluster) =
                     start.member(port, dir.identity(), host, &tasks, &shutdown).await?;
                 (raft, Some(cluster))
@@ -151,6 +156,8 @@ impl Node {
             upload_ids: Mutex::new(prng),
             clock,
             shutdown: shutdown.clone(),
+            reopen: watch::Sender::new(false),
+            quarantine: Mutex::new(quarantine),
             caught_up: watch::Sender::new(is_alone),
             log: Mutex::new(Some(log.service)),
             dir,
@@ -181,6 +188,9 @@ impl Node {
             .background("scrub", scrub::run(self.clone(), self.parts.shutdown.subscribe()).boxed());
         spawner.task("watch", self.clone().watch().boxed());
         if let Some(peer) = self.config().peer.as_ref() {
+            spawner.task("compare", self.clone().compare_replicas().boxed());
+            spawner.task("digests", self.clone().tell_digests().boxed());
+            spawner.task("divergence", self.clone().watch_divergence().boxed());
             spawner.task("ready", self.clone().become_ready().boxed());
             spawner.task("place", self.clone().take_place(peer.learner).boxed());
         }
@@ -275,7 +285,48 @@ impl Node {
                 Some(Error::Raft(alluvium_raft::Error::Poisoned { fault: fault? }))
             }
             task = self.parts.tasks.one_failed() => Some(Error::TaskFailed { task }),
+            () = self.reopening() => Some(Error::Reopen),
         }
+    }
+
+    async fn reopening(&self) {
+        let mut reopen = self.parts.reopen.subscribe();
+        // The sender lives as long as `self`, so the wait ends with a wish only.
+        drop(reopen.wait_for(|reopen| *reopen).await);
+    }
+
+    pub(crate) fn ask_to_reopen(&self) {
+        self.parts.reopen.send_replace(true);
+    }
+
+    pub(crate) fn note_quarantine(&self, why: String) {
+        *self.parts.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// Says why this node is in quarantine, if it is: its state differs from that of the others, and it answers nothing.
+    #[must_use]
+    pub fn quarantine(&self) -> Option<String> {
+        self.parts.quarantine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Refuses to answer from a state that is not to be believed.
+    pub(crate) fn check_trusted(&self) -> Result<(), Error> {
+        match self.parts.raft.is_quarantined() {
+            true => Err(alluvium_raft::Error::Quarantined.into()),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &DataDir {
+        &self.parts.dir
+    }
+
+    /// Returns what the members said of their states.
+    ///
+    /// # Panics
+    /// On a node that is alone.
+    pub(crate) fn digests(&self) -> &Digests {
+        &self.cluster().expect("only members compare").digests
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -18,11 +18,15 @@ use tempfile::TempDir;
 
 use crate::dir::DataDir;
 use crate::jobs::error_chain;
+use crate::machine::{Machine as _, RealMachine};
 use crate::opening::{bucket_identity, log_options};
 use crate::tasks::blocking;
 use crate::{Config, DEFAULT_BUCKET, Error, VerifyReport};
 
+mod recover;
 mod state;
+
+pub use recover::{Recovered, recover_directory};
 
 /// Verifies the directory of a node that is not open, as [`Node::verify`](crate::Node::verify) does an open one, and
 /// its snapshots too. Nothing in the directory is written: it may be that of a process that was killed, or on a disk

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use alluvium_metastore::{OpenOptions, RocksStore};
 use alluvium_peer::{Host, PeerCalls, Peers};
@@ -23,6 +24,7 @@ use crate::cluster::{self, Cluster, PeerHost, Port};
 use crate::dir::{DataDir, Identity};
 use crate::jobs;
 use crate::log::NodeLog;
+use crate::reinstall;
 use crate::tasks::{QueryThreads, Tasks};
 use crate::{Config, DEFAULT_BUCKET, Error};
 
@@ -76,7 +78,7 @@ impl Start {
         let calls = PeerCalls::new(peers.clone());
         let Self { config, log, store, effects } = self;
         let raft = RaftNode::start_with_peers(config, log, store, effects, peers.clone()).await?;
-        let reports = Arc::clone(&host.reports);
+        let (reports, digests) = (Arc::clone(&host.reports), Arc::clone(&host.digests));
         serve_peers(tasks, (port, peers), own, &raft, host, shutdown.subscribe());
         if !own.joined
             && let Err(error) = raft.initialize_if_new().await
@@ -84,7 +86,25 @@ impl Start {
             shutdown.send_replace(true);
             return Err(error.into());
         }
-        Ok((raft, Cluster { calls, reports }))
+        Ok((raft, Cluster { calls, reports, digests, confirmed: AtomicU64::new(0) }))
+    }
+}
+
+/// Opens the directory of a node, and gives it the state of another one if that was asked for. Says why the node is in
+/// quarantine, if it is.
+pub(crate) async fn enter(
+    config: &Config,
+    port: Option<&Port>,
+) -> Result<(DataDir, Option<String>), Error> {
+    let (expected, new) = cluster::identify(config, port).await?;
+    let dir = DataDir::open(&config.data_dir, expected, new, config.machine.as_ref())?;
+    let peers = port.map(|port| port.peers(dir.identity()));
+    reinstall::run_if_wanted(&dir, peers.as_ref()).await?;
+    let quarantine = dir.quarantined()?;
+    match quarantine.is_some() && port.is_none() {
+        // Nobody would ever tell it otherwise.
+        true => Err(alluvium_raft::Error::Quarantined.into()),
+        false => Ok((dir, quarantine)),
     }
 }
 
@@ -178,7 +198,7 @@ fn serve_peers(
     tasks.task("peer-port", served.boxed());
 }
 
-pub(crate) fn raft_config(dir: &DataDir, port: Option<&Port>) -> RaftConfig {
+pub(crate) fn raft_config(dir: &DataDir, port: Option<&Port>, is_quarantined: bool) -> RaftConfig {
     RaftConfig {
         cluster_id: dir.identity().cluster_id,
         node_id: dir.identity().node_id,
@@ -186,6 +206,7 @@ pub(crate) fn raft_config(dir: &DataDir, port: Option<&Port>) -> RaftConfig {
         snapshots_dir: dir.snapshots(),
         timings: Timings::LOCAL,
         purge_margin: PURGE_MARGIN,
+        is_quarantined,
     }
 }
 

@@ -42,7 +42,8 @@ fn makes_room(command: CommandKind) -> bool {
         | CommandKind::Drop
         | CommandKind::Attest
         | CommandKind::Seal
-        | CommandKind::Compact => true,
+        | CommandKind::Compact
+        | CommandKind::Checkpoint => true,
         CommandKind::OpenSession
         | CommandKind::Register
         | CommandKind::Evolve

@@ -158,12 +158,15 @@ impl Node {
     }
 
     async fn read_index(&self, options: &SqlOptions) -> Result<LogIndex, Error> {
+        self.check_trusted()?;
         if let Some(index) = options.at_least {
             let limit = options.timeout.unwrap_or_else(|| self.statement_timeout());
             let waited = tokio::time::timeout(limit, self.wait_applied(index)).await;
             waited.map_err(|_elapsed| Error::NotReached { index, applied: self.applied() })??;
         }
-        match options.local {
+        let is_answered_here =
+            options.local || options.max_stale.is_some_and(|max_stale| self.is_fresh(max_stale));
+        match is_answered_here {
             true => Ok(self.applied()),
             false => Ok(self.linearizable().await?),
         }
@@ -254,6 +257,28 @@ impl Node {
         })
     }
 
+    /// Says what keeps the node from answering as it should; nothing when it is ready.
+    #[must_use]
+    pub fn unready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Some(why) = self.quarantine() {
+            reasons.push(format!("in quarantine: {why}"));
+        }
+        if !self.has_caught_up() {
+            reasons.push("it has not applied everything that was acknowledged yet".to_owned());
+        }
+        if self.raft().status().leader.is_none() {
+            reasons.push("no leader is known".to_owned());
+        }
+        if let Some(task) = self.failed_task() {
+            reasons.push(format!("its task {task} failed"));
+        }
+        if self.is_stopping() {
+            reasons.push("it is stopping".to_owned());
+        }
+        reasons
+    }
+
     /// Says how the node is doing.
     ///
     /// # Errors
@@ -280,6 +305,8 @@ impl Node {
             durable,
             snapshot: raft.snapshot,
             digest: applied.digest.to_string(),
+            agreed_at: self.raft().agreed_at(),
+            quarantine: self.quarantine(),
             datasets: catalog::list(self.view(), applied.index)?.len() as u64,
             jobs: catalog::planned(self.view())?.len() as u64,
             job_errors: failures

@@ -74,7 +74,8 @@ fn carries(entry: &Entry, place: DeltaEntry) -> bool {
         | Command::Attest(_)
         | Command::Expire(_)
         | Command::Swept(_)
-        | Command::Drop(_) => return false,
+        | Command::Drop(_)
+        | Command::Checkpoint(_) => return false,
     };
     match source {
         RowSource::Inline { rows, rows_bytes } => {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_proto::peer::v1 as wire;
-use alluvium_raft::{Error, LeaderHint, MembershipFault, Progress};
+use alluvium_raft::{AppliedState, Error, LeaderHint, MembershipFault, Progress};
 use alluvium_types::{Entry, LogIndex, Response, codec};
 use bytes::{Bytes, BytesMut};
 use tonic::{Code, Status};
@@ -157,10 +157,23 @@ impl PeerCalls {
     /// [`Error::Unavailable`] when it does not hear; tell it again.
     pub async fn report(&self, leader: &LeaderHint, swept: LogIndex) -> Result<(), Error> {
         let mut wire = self.wire(leader)?;
-        let told = wire.report(wire::ReportRequest { swept: swept.0 });
-        let told = tokio::time::timeout(limits::FORWARD_MAX, told).await;
-        let told = told.map_err(|_elapsed| Error::Unavailable)?;
-        told.map(drop).map_err(|_status| Error::Unavailable)
+        let report = wire::ReportRequest { swept: Some(swept.0), checkpoint: None };
+        told(wire.report(report)).await
+    }
+
+    /// Tells the leader what digest this node's state had at a checkpoint.
+    ///
+    /// # Errors
+    /// As [`PeerCalls::report`].
+    pub async fn compare(
+        &self,
+        leader: &LeaderHint,
+        checkpoint: AppliedState,
+    ) -> Result<(), Error> {
+        let mut wire = self.wire(leader)?;
+        let digest = checkpoint.digest.to_bytes().to_vec().into();
+        let checkpoint = Some(wire::Checkpoint { index: checkpoint.index.0, digest });
+        told(wire.report(wire::ReportRequest { swept: None, checkpoint })).await
     }
 
     /// Reads a data file of a member; nothing when that one does not have it. The caller checks its hash.
@@ -211,6 +224,12 @@ impl PeerCalls {
         *known = Some((leader.clone(), wire.clone()));
         Ok(wire)
     }
+}
+
+async fn told<T>(told: impl Future<Output = Result<T, Status>>) -> Result<(), Error> {
+    let told = tokio::time::timeout(limits::FORWARD_MAX, told).await;
+    let told = told.map_err(|_elapsed| Error::Unavailable)?;
+    told.map(drop).map_err(|_status| Error::Unavailable)
 }
 
 /// Says whether a call certainly did not reach the other node's log.

@@ -63,6 +63,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// No snapshot could be had from a node.
+    #[error("no snapshot from node {node}: {reason}")]
+    Snapshot {
+        /// The node.
+        node: u64,
+        /// Why.
+        reason: String,
+    },
     /// The transport failed.
     #[error("the network between nodes failed")]
     Transport {

@@ -2,6 +2,7 @@
 //!
 //! It must not know how the node does it. Invariant: nothing here changes what is true.
 
+use alluvium_raft::AppliedState;
 use alluvium_types::{Entry, LogIndex};
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -19,6 +20,9 @@ pub trait Host: Send + Sync + 'static {
     /// Hears that a node deleted the objects that the state gave up at or below an index.
     fn reported(&self, node: u64, swept: LogIndex);
 
+    /// Hears what digest a node's state had at a checkpoint.
+    fn compared(&self, node: u64, checkpoint: AppliedState);
+
     /// Reads an object of this node's bucket; nothing when there is none.
     fn read_file(&self, bucket: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>>;
 }
@@ -33,6 +37,8 @@ impl Host for NoHost {
     }
 
     fn reported(&self, _node: u64, _swept: LogIndex) {}
+
+    fn compared(&self, _node: u64, _checkpoint: AppliedState) {}
 
     fn read_file(&self, _bucket: &str, _key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
         async { Ok(None) }.boxed()

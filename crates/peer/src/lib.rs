@@ -5,8 +5,8 @@
 //!
 //! Does not: decide anything of consensus, keep state of its own, or speak to clients.
 //!
-//! Reading order: `identity` (who calls whom), `security` (what proves it), `convert` (messages), `network`, `send` and
-//! `call` (asking), `host` (what the node above answers), `service`, `receive` and `door` (answering), `server` (the
+//! Reading order: `identity` (who calls whom), `security` (what proves it), `convert` (messages), `network`, `send`, `call`
+//! and `fetch` (asking), `host` (what the node above answers), `service`, `receive` and `door` (answering), `server` (the
 //! port), `certs` (a development authority).
 
 #![forbid(unsafe_code)]
@@ -17,10 +17,13 @@ mod certs;
 mod convert;
 mod door;
 mod error;
+mod fetch;
 mod host;
 mod identity;
 pub mod limits;
 mod network;
+#[cfg(feature = "plant-commit-without-quorum")]
+mod planted;
 mod receive;
 mod security;
 mod send;
@@ -31,6 +34,7 @@ pub use call::{Change, PeerCalls};
 pub use certs::{Authority, Issued};
 pub use door::join;
 pub use error::Error;
+pub use fetch::read_snapshot;
 pub use host::{Host, NoHost};
 pub use identity::{Identity, PROTOCOL};
 pub use network::Peers;

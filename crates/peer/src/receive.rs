@@ -136,7 +136,7 @@ async fn next_part(
     part.map_err(|_elapsed| Status::deadline_exceeded("the next part did not arrive"))?.transpose()
 }
 
-async fn write_part(
+pub(crate) async fn write_part(
     file: &mut File,
     part: &wire::SnapshotPart,
     written: &mut u64,

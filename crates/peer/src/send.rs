@@ -15,12 +15,13 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use crate::{convert, limits};
 
+/// Says what is sent, and in whose name; in nobody's to a node that asked for it.
 pub(crate) fn offer(
-    vote: &Vote,
+    vote: Option<&Vote>,
     snapshot: &SnapshotOf<TypeConfig, SnapshotFile>,
 ) -> wire::SnapshotOffer {
     wire::SnapshotOffer {
-        vote: Some(convert::ballot(vote)),
+        vote: vote.map(convert::ballot),
         last: snapshot.meta.last_log_id.as_ref().map(convert::position),
         membership: encode_membership_of(&snapshot.meta).into(),
         bytes: snapshot.snapshot.bytes,

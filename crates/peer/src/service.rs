@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_proto::peer::v1 as wire;
 use alluvium_proto::peer::v1::peer_server::Peer;
-use alluvium_raft::{Error as RaftError, MembershipFault, RaftNode, TypeConfig, check_append};
+use alluvium_raft::{
+    AppliedState, Error as RaftError, MembershipFault, RaftNode, TypeConfig, check_append,
+};
+use alluvium_state_machine::StateDigest;
 use alluvium_types::{Entry, LogIndex};
 use futures::future::{BoxFuture, Shared};
 use futures::stream::BoxStream;
@@ -19,7 +22,7 @@ use crate::convert;
 use crate::error::with_causes;
 use crate::identity::Sender;
 use crate::receive::Receiver;
-use crate::{Host, Peers, limits};
+use crate::{Host, Peers, limits, send};
 
 /// The peer service of a node.
 pub(crate) struct Service {
@@ -333,8 +336,33 @@ impl Peer for Service {
         request: Request<wire::ReportRequest>,
     ) -> Result<Response<wire::ReportReply>, Status> {
         let from = sender(&request);
-        self.host.reported(from, LogIndex(request.into_inner().swept));
+        let wire::ReportRequest { swept, checkpoint } = request.into_inner();
+        if let Some(swept) = swept {
+            self.host.reported(from, LogIndex(swept));
+        }
+        if let Some(wire::Checkpoint { index, digest }) = checkpoint {
+            let digest = <[u8; 32]>::try_from(digest.as_ref());
+            let digest = digest.map_err(|_length| malformed(&"a digest has 32 bytes"))?;
+            let (index, digest) = (LogIndex(index), StateDigest::from_bytes(digest));
+            self.host.compared(from, AppliedState { index, digest });
+        }
         Ok(Response::new(wire::ReportReply {}))
+    }
+
+    type ReadSnapshotStream = BoxStream<'static, Result<wire::SnapshotPart, Status>>;
+
+    async fn read_snapshot(
+        &self,
+        request: Request<wire::ReadSnapshotRequest>,
+    ) -> Result<Response<Self::ReadSnapshotStream>, Status> {
+        let from = sender(&request);
+        let at_least = LogIndex(request.into_inner().at_least);
+        let snapshot = self.node.new_snapshot(at_least).await.map_err(|error| refused(&error))?;
+        let offer = send::offer(None, &snapshot);
+        tracing::info!(node = from, bytes = offer.bytes, "a node asked for a snapshot");
+        let parts = send::Parts::open(&snapshot.snapshot.path, offer, 0).await;
+        let parts = parts.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(parts.into_stream().map(Ok).boxed()))
     }
 
     type ReadFileStream = BoxStream<'static, Result<wire::FilePart, Status>>;

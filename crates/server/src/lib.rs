@@ -15,6 +15,7 @@ pub mod convert;
 mod deadline;
 mod error;
 pub mod failures;
+mod health;
 pub mod limits;
 pub mod replies;
 mod service;

@@ -130,6 +130,8 @@ pub fn status(answer: Status) -> v1::StatusResponse {
         job_errors: answer.job_errors,
         scrubs: answer.scrubs,
         damage: answer.damage,
+        agreed_at: answer.agreed_at.map(|index| index.0),
+        quarantine: answer.quarantine,
     }
 }
 

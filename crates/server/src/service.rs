@@ -83,11 +83,16 @@ impl Service {
         limit: Duration,
     ) -> Result<Answers, Status> {
         let memory_bytes = request.memory_bytes.map(usize::try_from).transpose();
+        if request.local && request.max_stale_ms.is_some() {
+            let both = "a read is either local or at most max_stale_ms behind";
+            return Err(status(ErrorKind::InvalidArgument, both, None));
+        }
         let too_large = |_| status(ErrorKind::InvalidArgument, "memory_bytes is too large", None);
         let options = SqlOptions {
             as_of: request.as_of.map(LogIndex),
             at_least: request.at_least.map(LogIndex),
             local: request.local,
+            max_stale: request.max_stale_ms.map(Duration::from_millis),
             timeout: Some(limit.min(self.node.statement_timeout())),
             memory_bytes: memory_bytes.map_err(too_large)?,
             row_limit: request.row_limit,
@@ -249,6 +254,17 @@ impl Lake for Service {
         within(deadline::of(request.metadata()), async {
             let members = replies::members(&self.node.members_as_led().await);
             Ok(v1::ListMembersResponse { members })
+        })
+        .await
+    }
+
+    async fn reinstall(
+        &self,
+        request: Request<v1::ReinstallRequest>,
+    ) -> Answer<v1::ReinstallResponse> {
+        within(deadline::of(request.metadata()), async {
+            let asked = self.node.reinstall().await;
+            asked.map(|()| v1::ReinstallResponse {}).map_err(|error| engine_status(&error))
         })
         .await
     }

@@ -10,13 +10,14 @@ use std::time::Duration;
 use alluvium_engine::Node;
 use alluvium_proto::v1::lake_server::LakeServer;
 use futures::FutureExt;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::server::health_reporter;
 
-use crate::Error;
 use crate::limits::{REQUEST_BYTES_MAX, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
 use crate::service::Service;
 use crate::transport::Checked;
+use crate::{Error, health};
 
 /// How a node is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,7 @@ impl Server {
         let shutdown = shutdown.boxed().shared();
         let (health, health_service) = health_reporter();
         health.set_serving::<LakeServer<Service>>().await;
+        let http = health::routes(node.clone());
         let lake = LakeServer::new(Service::new(node)).max_decoding_message_size(REQUEST_BYTES_MAX);
         let stopping = shutdown.clone().then(move |()| async move {
             health.set_not_serving::<LakeServer<Service>>().await;
@@ -77,12 +79,13 @@ impl Server {
             .register_encoded_file_descriptor_set(alluvium_proto::DESCRIPTORS)
             .build_v1()
             .map_err(|source| Error::Descriptors { source })?;
+        let routes = Routes::new(Checked::of(lake)).add_service(health_service);
+        let routes = routes.add_service(reflection).into_axum_router().merge(http);
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .add_service(Checked::of(lake))
-            .add_service(health_service)
-            .add_service(reflection)
+            .accept_http1(true)
+            .add_routes(Routes::from(routes))
             .serve_with_incoming_shutdown(self.incoming, stopping);
         let grace = shutdown.then(|()| tokio::time::sleep(SHUTDOWN_GRACE));
         tokio::select! {

@@ -157,6 +157,8 @@ fn dispatch(draft: &mut Draft<'_>, entry: &EntryRef<'_>) -> Result<Outcome, Stop
         Command::Expire(command) => expire::apply(draft, command),
         Command::Swept(command) => swept::apply(draft, command),
         Command::Drop(command) => drop_dataset::apply(draft, command),
+        // Digests are noted and compared where they are known: when the entry is committed to the store.
+        Command::Checkpoint(_) => Ok(Outcome::Checked),
     }
 }
 
@@ -165,7 +167,7 @@ fn dispatch(draft: &mut Draft<'_>, entry: &EntryRef<'_>) -> Result<Outcome, Stop
 fn check_expected(draft: &Draft<'_>, entry: &EntryRef<'_>) -> Result<(), Stop> {
     let Some(expected) = entry.envelope.expected_index else { return Ok(()) };
     let actual = match &entry.envelope.command {
-        Command::OpenSession(_) => return Ok(()),
+        Command::OpenSession(_) | Command::Checkpoint(_) => return Ok(()),
         Command::Register(command) => {
             match catalog::find(draft.view(), &command.name, LogIndex::MAX)? {
                 Some(record) => catalog::counters(draft.view(), record.dataset)?.changed_at,

@@ -31,6 +31,16 @@ impl StateDigest {
         self.0.iter_mut().zip(words).for_each(|(lane, word)| *lane = lane.wrapping_sub(word));
     }
 
+    /// Returns the digest that has these bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        let mut words = [0; 4];
+        for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+        }
+        Self(words)
+    }
+
     /// Returns the digest's 32 bytes.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 32] {

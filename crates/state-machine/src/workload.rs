@@ -5,11 +5,11 @@
 
 use alluvium_stdx::Prng;
 use alluvium_types::{
-    Append, Attest, AttestOutcome, Attested, Command, Compact, DataType, DatasetKey, DatasetName,
-    DatasetOptions, Drop, Envelope, Evolve, Expire, Field, FieldId, FileDigest, FileId,
-    KeyBlockBuilder, KeyValue, LogIndex, OpenSession, Outcome, Register, Response, RowSource,
-    Schema, SchemaChange, Seal, SessionRef, Stage, StageContent, Swept, Tombstone, TombstoneSource,
-    UploadId, Upsert, codec::ALIGNMENT, encode_key,
+    Append, Attest, AttestOutcome, Attested, Checkpoint, Command, Compact, DataType, DatasetKey,
+    DatasetName, DatasetOptions, Drop, Envelope, Evolve, Expire, Field, FieldId, FileDigest,
+    FileId, KeyBlockBuilder, KeyValue, LogIndex, OpenSession, Outcome, Register, Response,
+    RowSource, Schema, SchemaChange, Seal, SessionRef, Stage, StageContent, Swept, Tombstone,
+    TombstoneSource, UploadId, Upsert, codec::ALIGNMENT, encode_key,
 };
 use alluvium_types::{SchemaVersion, Sequence, SessionId};
 use bytes::Bytes;
@@ -111,7 +111,7 @@ impl Workload {
             37 => (self.expire(&record, index), Bytes::new()),
             38 => (swept(view, dataset)?, Bytes::new()),
             _ if self.prng.one_in(4) => (Command::Drop(Drop { dataset }), Bytes::new()),
-            _ => (Command::Seal(Seal { dataset }), Bytes::new()),
+            _ => (Command::Checkpoint(Checkpoint::Point), Bytes::new()),
         })
     }
 

@@ -13,6 +13,8 @@ pub mod clock;
 pub mod durable;
 pub mod hash;
 pub mod invariant;
+#[cfg(feature = "planted")]
+pub mod plant;
 pub mod prng;
 pub mod spawn;
 

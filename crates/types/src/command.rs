@@ -63,6 +63,8 @@ pub enum Command {
     Swept(Swept),
     /// Ends a dataset.
     Drop(Drop),
+    /// Has all replicas compare their states.
+    Checkpoint(Checkpoint),
 }
 
 /// The kinds of commands, for logs, metrics and `system.log`.
@@ -82,6 +84,7 @@ pub enum CommandKind {
     Expire,
     Swept,
     Drop,
+    Checkpoint,
 }
 
 impl Command {
@@ -102,6 +105,7 @@ impl Command {
             Self::Expire(_) => CommandKind::Expire,
             Self::Swept(_) => CommandKind::Swept,
             Self::Drop(_) => CommandKind::Drop,
+            Self::Checkpoint(_) => CommandKind::Checkpoint,
         }
     }
 
@@ -109,7 +113,7 @@ impl Command {
     #[must_use]
     pub fn dataset(&self) -> Option<DatasetKey> {
         match self {
-            Self::OpenSession(_) | Self::Register(_) => None,
+            Self::OpenSession(_) | Self::Register(_) | Self::Checkpoint(_) => None,
             Self::Evolve(command) => Some(command.dataset),
             Self::Stage(command) => Some(command.dataset),
             Self::Append(command) => Some(command.dataset),
@@ -143,6 +147,7 @@ impl CommandKind {
             Self::Expire => "expire",
             Self::Swept => "swept",
             Self::Drop => "drop",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }
@@ -419,4 +424,26 @@ pub struct Swept {
 pub struct Drop {
     /// The dataset.
     pub dataset: DatasetKey,
+}
+
+/// Has replicas compare their states. It changes no state itself.
+///
+/// A point and its verdict are two entries: digests are known only when the point is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Checkpoint {
+    /// Every replica notes the digest of its state at this entry's index.
+    Point,
+    /// A majority of the voters had this digest at an earlier point; a replica that had another one has diverged.
+    Agreed {
+        /// The point.
+        point: LogIndex,
+        /// The digest.
+        digest: [u8; 32],
+    },
+    /// The voters had different digests at an earlier point, and none was that of a majority: nobody can tell which is
+    /// right.
+    Disputed {
+        /// The point.
+        point: LogIndex,
+    },
 }

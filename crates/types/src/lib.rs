@@ -23,9 +23,9 @@ mod script;
 
 pub use codec::{Entry, EntryKind};
 pub use command::{
-    Append, Attest, AttestOutcome, Attested, ColumnStats, Command, CommandKind, Compact, Drop,
-    Envelope, Evolve, Expire, FileDigest, OpenSession, Register, RowSource, Seal, SessionRef,
-    Stage, StageContent, StatValue, Swept, Tombstone, TombstoneSource, Upsert,
+    Append, Attest, AttestOutcome, Attested, Checkpoint, ColumnStats, Command, CommandKind,
+    Compact, Drop, Envelope, Evolve, Expire, FileDigest, OpenSession, Register, RowSource, Seal,
+    SessionRef, Stage, StageContent, StatValue, Swept, Tombstone, TombstoneSource, Upsert,
 };
 pub use error::Error;
 pub use ids::{

@@ -95,6 +95,8 @@ pub enum Outcome {
     Dropped,
     /// The command changed nothing.
     Rejected(Rejection),
+    /// Every replica noted or compared its digest.
+    Checked,
 }
 
 /// Why a command changed nothing.

@@ -22,7 +22,8 @@ fn subject() -> Subject {
     let (sender, effects) = mpsc::channel(1);
     let store = Arc::new(MemoryStore::new());
     let (wal, service) = open_wal(&SimDisk::new(1));
-    let applier = Applier::new(store, snapshots, wal.reader().clone(), sender, Health::new());
+    let watched = (Health::new(), Quarantine::default());
+    let applier = Applier::new(store, snapshots, wal.reader().clone(), sender, watched);
     Subject { applier, effects, _dir: dir, _service: service }
 }
 

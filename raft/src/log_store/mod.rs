@@ -102,7 +102,7 @@ fn append_operation(entry: RaftEntry) -> Operation {
     Operation::Append { stream: STREAM, index, tag, payload }
 }
 
-fn position_of(id: &LogId) -> Position {
+pub(crate) fn position_of(id: &LogId) -> Position {
     Position { index: id.index, tag: tag_of(id) }
 }
 

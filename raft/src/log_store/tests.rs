@@ -18,6 +18,7 @@ use super::*;
 use crate::alone::Alone;
 use crate::applier::Applier;
 use crate::frame::Frame;
+use crate::quarantine::Quarantine;
 use crate::snapshots::Snapshots;
 use crate::support::{command, open_wal, options};
 
@@ -47,8 +48,13 @@ impl StoreBuilder<TypeConfig, LogStore, Applier, Kept> for Builder {
         let log = LogStore::open(wal, health.clone(), 1, Alone::default()).expect("opens");
         let snapshots = Snapshots::open(&dir.path().join("snapshots")).expect("opens");
         let (sender, effects) = mpsc::channel(1);
-        let applier =
-            Applier::new(Arc::new(MemoryStore::new()), snapshots, entries, sender, health);
+        let applier = Applier::new(
+            Arc::new(MemoryStore::new()),
+            snapshots,
+            entries,
+            sender,
+            (health, Quarantine::default()),
+        );
         Ok((Kept { _dir: dir, _service: service, _effects: effects }, log, applier))
     }
 }

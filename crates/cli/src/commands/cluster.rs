@@ -1,10 +1,12 @@
 //! `alluvium cluster`: who belongs to the cluster, who votes, who leads.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 
-use alluvium_engine::{Node, PeerConfig, Security};
+use alluvium_engine::{Node, PeerConfig, Security, recover_directory};
 use alluvium_proto::v1;
 use alluvium_proto::v1::change_members_request::Change;
+use alluvium_types::ErrorKind;
 use serde_json::json;
 
 use crate::args::{Cluster, Peer};
@@ -27,6 +29,7 @@ pub(super) async fn run(command: Cluster, settings: &Settings) -> Result<(), Fai
                 .with_hint("say --join HOST:PORT"))
         }
         Cluster::Join(peer) => found(&peer, settings).await,
+        Cluster::Recover { to, yes } => recover(to.as_deref(), yes, settings).await,
         command => {
             let backend = Backend::open(settings, Missing::Refuse).await?;
             let done = at(command, &backend, settings.output).await;
@@ -50,7 +53,12 @@ async fn at(command: Cluster, backend: &Backend, format: Format) -> Result<(), F
             Change::Remove(ids(nodes))
         }
         Cluster::TransferLeader { node } => Change::TransferLeader(node),
-        Cluster::Status | Cluster::Init(_) | Cluster::Join(_) => {
+        Cluster::Reinstall => {
+            backend.reinstall().await?;
+            let asked = vec![("reinstall", json!("asked for"))];
+            return print_record(format, &asked);
+        }
+        Cluster::Status | Cluster::Init(_) | Cluster::Join(_) | Cluster::Recover { .. } => {
             return print_members(format, &backend.members().await?);
         }
     };
@@ -106,6 +114,43 @@ async fn found(peer: &Peer, settings: &Settings) -> Result<(), Failure> {
         ("peer", json!(address)),
     ];
     print_record(settings.output, &record)
+}
+
+/// Makes a cluster of one of what a member has, or says what that is.
+async fn recover(to: Option<&Path>, yes: bool, settings: &Settings) -> Result<(), Failure> {
+    let directory = settings.data_dir.as_deref().ok_or_else(|| {
+        Failure::usage("of which directory? none was named").with_hint("say --data-dir DIR")
+    })?;
+    if to.is_some() && !yes {
+        if !std::io::stdin().is_terminal() {
+            return Err(Failure::usage(
+                "what the other members acknowledged and this one lacks is lost",
+            )
+            .with_hint("say --yes to make a cluster of what it has"));
+        }
+        let effect = "What the other members acknowledged and this one lacks is lost for ever.";
+        if !typed(effect, "the word", "lost")? {
+            return Err(Failure::usage("that is not the word; nothing was made"));
+        }
+    }
+    let found = recover_directory(&node_config(directory, settings), to).await?;
+    let record = vec![
+        ("cluster_id", json!(found.cluster_id)),
+        ("node_id", json!(found.node_id)),
+        ("term", json!(found.term)),
+        ("index", json!(found.index.0)),
+        ("committed", json!(found.committed.0)),
+        ("files", json!(found.files)),
+        ("missing", json!(found.missing)),
+        ("damage", json!(found.damage)),
+    ];
+    print_record(settings.output, &record)?;
+    match found.damage.first() {
+        None => Ok(()),
+        Some(first) => {
+            Err(Failure::of_kind(ErrorKind::Corrupt, format!("nothing was made: {first}"), None))
+        }
+    }
 }
 
 /// Returns how a node takes part in a cluster; nothing when it is alone.

@@ -92,6 +92,8 @@ pub(super) async fn status(backend: &Backend, format: Format) -> Result<(), Fail
         ("job_errors", json!(status.job_errors)),
         ("scrubs", json!(status.scrubs)),
         ("damage", json!(status.damage)),
+        ("agreed_at", json!(status.agreed_at)),
+        ("quarantine", json!(status.quarantine)),
     ];
     print_record(format, &record)
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use alluvium_engine::Node;
+use alluvium_engine::{Node, Reinstall};
 use alluvium_server::{ServeOptions, Server, failures};
 use alluvium_types::ErrorKind;
 use serde_json::json;
@@ -10,53 +10,99 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::cluster::peer_config;
-use crate::args::Serve;
+use crate::args::{self, Serve};
 use crate::backend::node_config;
-use crate::config::Settings;
+use crate::config::{Settings, parse_duration};
 use crate::failure::Failure;
 
 pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Failure> {
-    let listen = settings.listen(arguments.listen.as_deref())?;
+    let mut listen = settings.listen(arguments.listen.as_deref())?;
     let directory = settings.data_dir.as_deref().ok_or_else(|| {
         Failure::usage("a server needs a directory").with_hint("say --data-dir DIR")
     })?;
-    // Signals are caught before the node opens: one that comes while it starts must not be lost.
-    let (mut interrupt, mut terminate) =
-        (caught(SignalKind::interrupt())?, caught(SignalKind::terminate())?);
-    // The port is taken before the directory: a taken port is the cheaper failure.
-    let server = Server::bind(ServeOptions { listen, insecure: arguments.insecure })?;
     let mut config = node_config(directory, settings);
     config.peer = peer_config(&arguments.peer)?;
     config.node_id = arguments.peer.node_id;
-    let node = Node::open(config).await.map_err(|error| Failure::from(error).of_read())?;
-    let address = server.address();
-    announce(&address.to_string(), &node)?;
-    tracing::info!(%address, directory = %directory.display(), "serving");
+    config.compare_every = parse_duration(&arguments.compare_every)?;
+    config.reinstall = match arguments.reinstall {
+        args::Reinstall::Automatic => Reinstall::Automatic,
+        args::Reinstall::ByHand => Reinstall::ByHand,
+    };
+    // Signals are caught before the node opens: one that comes while it starts must not be lost.
+    let mut signals = Signals {
+        interrupt: caught(SignalKind::interrupt())?,
+        terminate: caught(SignalKind::terminate())?,
+    };
+    let mut is_first = true;
+    loop {
+        // The port is taken before the directory: a taken port is the cheaper failure.
+        let server = Server::bind(ServeOptions { listen, insecure: arguments.insecure })?;
+        listen = server.address();
+        let node = Node::open(config.clone());
+        let node = node.await.map_err(|error| Failure::from(error).of_read())?;
+        if is_first {
+            announce(&listen.to_string(), &node)?;
+            is_first = false;
+        }
+        tracing::info!(address = %listen, directory = %directory.display(), "serving");
+        match serve(server, node, signals).await? {
+            Some(again) => signals = again,
+            None => break,
+        }
+        tracing::warn!("the node is opened anew");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What tells the server to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+/// Serves until a signal or a fault; returns the signals when the node asks to be opened anew.
+async fn serve(server: Server, node: Node, signals: Signals) -> Result<Option<Signals>, Failure> {
     let watched = node.clone();
     let (ended, mut end) = oneshot::channel();
     let shutdown = async move {
-        tokio::select! {
-            _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "shutting down"),
-            _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "shutting down"),
-            // It acknowledges nothing any more: the process ends, and its next start recovers.
-            fault = watched.stopped() => {
-                let failure = stopped_by_itself(fault);
-                tracing::error!("{}", failure.message);
-                // The receiver lives until the node is closed.
-                drop(ended.send(failure));
+        let mut signals = signals;
+        let fault = tokio::select! {
+            _ = signals.interrupt.recv() => {
+                tracing::info!(signal = "SIGINT", "shutting down");
+                None
             }
+            _ = signals.terminate.recv() => {
+                tracing::info!(signal = "SIGTERM", "shutting down");
+                None
+            }
+            fault = watched.stopped() => Some(fault),
+        };
+        if let Some(fault) = fault {
+            // The receiver lives until the node is closed.
+            drop(ended.send((fault, signals)));
         }
     };
     let served = server.run(node.clone(), shutdown).await;
     let closed = node.shutdown().await;
     served?;
-    // A node that stopped by itself is closed without an error, and is a failure all the same.
-    if let Ok(failure) = end.try_recv() {
-        return Err(failure);
+    match end.try_recv() {
+        Ok((Some(alluvium_engine::Error::Reopen), signals)) => {
+            closed?;
+            Ok(Some(signals))
+        }
+        // It acknowledges nothing any more: the process ends, and its next start recovers. A node that stopped by
+        // itself is closed without an error, and is a failure all the same.
+        Ok((fault, _)) => {
+            let failure = stopped_by_itself(fault);
+            tracing::error!("{}", failure.message);
+            Err(failure)
+        }
+        Err(_signal) => {
+            closed?;
+            Ok(None)
+        }
     }
-    closed?;
-    tracing::info!("stopped");
-    Ok(())
 }
 
 fn stopped_by_itself(fault: Option<alluvium_engine::Error>) -> Failure {

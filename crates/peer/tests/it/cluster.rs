@@ -42,6 +42,35 @@ async fn three_nodes_hold_the_same_and_go_on_without_the_one_that_led() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_gone_is_asked_now_and_then_and_not_without_end() {
+    let machines = open(2);
+    let mut running = cluster(&machines).await;
+    let last = running[0].propose("whole").await.expect("acknowledged").index;
+    converged(&running, last).await;
+    let gone = running.pop().expect("two");
+    let address = gone.address;
+    gone.stop().await;
+    // In its place somebody who hangs up, and counts.
+    let listener = tokio::net::TcpListener::bind(address).await.expect("the port is free");
+    let counting = async {
+        let mut count = 0_u32;
+        let until = tokio::time::Instant::now() + Duration::from_secs(3);
+        while let Ok(Ok(_hung_up)) = tokio::time::timeout_at(until, listener.accept()).await {
+            count += 1;
+        }
+        count
+    };
+    let (count, _pending) = tokio::join!(counting, async {
+        tokio::time::timeout(Duration::from_secs(3), running[0].propose("alone")).await
+    });
+    // Twenty heartbeats, and entries again after waits that double.
+    assert!((1..=120).contains(&count), "asked {count} times");
+    for node in running {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_majority_nothing_is_acknowledged_and_nothing_invented() {
     let machines = open(3);
     let mut running = cluster(&machines).await;

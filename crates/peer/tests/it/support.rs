@@ -115,6 +115,7 @@ pub(crate) fn config(node: u64, address: &str, snapshots: &Path) -> RaftConfig {
         snapshots_dir: snapshots.to_path_buf(),
         timings: Timings { heartbeat_ms: 150, election_min_ms: 600, election_max_ms: 1_200 },
         purge_margin: 2,
+        is_quarantined: false,
     }
 }
 

@@ -110,14 +110,31 @@ pub struct MemberProgress {
     #[prost(uint64, optional, tag = "3")]
     pub silent_ms: ::core::option::Option<u64>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReportRequest {
     /// Objects that the state gave up at or below this index are deleted at the caller.
+    #[prost(uint64, optional, tag = "1")]
+    pub swept: ::core::option::Option<u64>,
+    /// The digest of the caller's state at the newest checkpoint that it applied.
+    #[prost(message, optional, tag = "2")]
+    pub checkpoint: ::core::option::Option<Checkpoint>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Checkpoint {
     #[prost(uint64, tag = "1")]
-    pub swept: u64,
+    pub index: u64,
+    /// 32 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub digest: ::prost::bytes::Bytes,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReportReply {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadSnapshotRequest {
+    /// Its last entry must not be below this one.
+    #[prost(uint64, tag = "1")]
+    pub at_least: u64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadFileRequest {
     #[prost(string, tag = "1")]
@@ -725,6 +742,31 @@ pub mod peer_client {
                 .insert(GrpcMethod::new("alluvium.peer.v1.Peer", "Report"));
             self.inner.unary(req, path, codec).await
         }
+        /// Reads a new snapshot, for a node that does not run because its own state is not to be believed.
+        pub async fn read_snapshot(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadSnapshotRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SnapshotPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/alluvium.peer.v1.Peer/ReadSnapshot",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("alluvium.peer.v1.Peer", "ReadSnapshot"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Reads a data file of a dataset.
         pub async fn read_file(
             &mut self,
@@ -823,6 +865,20 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::ReportRequest>,
         ) -> std::result::Result<tonic::Response<super::ReportReply>, tonic::Status>;
+        /// Server streaming response type for the ReadSnapshot method.
+        type ReadSnapshotStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SnapshotPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Reads a new snapshot, for a node that does not run because its own state is not to be believed.
+        async fn read_snapshot(
+            &self,
+            request: tonic::Request<super::ReadSnapshotRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ReadSnapshotStream>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the ReadFile method.
         type ReadFileStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::FilePart, tonic::Status>,
@@ -1381,6 +1437,51 @@ pub mod peer_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/alluvium.peer.v1.Peer/ReadSnapshot" => {
+                    struct ReadSnapshotSvc<T: Peer>(pub Arc<T>);
+                    impl<
+                        T: Peer,
+                    > tonic::server::ServerStreamingService<super::ReadSnapshotRequest>
+                    for ReadSnapshotSvc<T> {
+                        type Response = super::SnapshotPart;
+                        type ResponseStream = T::ReadSnapshotStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadSnapshotRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::read_snapshot(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadSnapshotSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -386,6 +386,10 @@ pub struct QueryRequest {
     /// Rows after which the answer ends with an error.
     #[prost(uint64, optional, tag = "6")]
     pub row_limit: ::core::option::Option<u64>,
+    /// How many milliseconds the answer may be behind what is acknowledged: a node that heard from the leader within
+    /// them answers by itself, any other asks it first. Not together with `local`.
+    #[prost(uint64, optional, tag = "7")]
+    pub max_stale_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct QueryResponse {
@@ -475,7 +479,17 @@ pub struct StatusResponse {
     /// What the last scrub found damaged.
     #[prost(string, repeated, tag = "18")]
     pub damage: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The newest index at which the digest was that of a majority, since the node was opened.
+    #[prost(uint64, optional, tag = "19")]
+    pub agreed_at: ::core::option::Option<u64>,
+    /// Why the node is in quarantine; absent when it is not. It answers nothing from its state.
+    #[prost(string, optional, tag = "20")]
+    pub quarantine: ::core::option::Option<::prost::alloc::string::String>,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReinstallRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReinstallResponse {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListMembersRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1122,6 +1136,32 @@ pub mod lake_client {
                 .insert(GrpcMethod::new("alluvium.v1.Lake", "ChangeMembers"));
             self.inner.unary(req, path, codec).await
         }
+        /// Gives the node that is called the state of another one. Only a node in quarantine takes it; it stops serving
+        /// while it does.
+        pub async fn reinstall(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReinstallRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReinstallResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/alluvium.v1.Lake/Reinstall",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("alluvium.v1.Lake", "Reinstall"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1234,6 +1274,15 @@ pub mod lake_server {
             request: tonic::Request<super::ChangeMembersRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ChangeMembersResponse>,
+            tonic::Status,
+        >;
+        /// Gives the node that is called the state of another one. Only a node in quarantine takes it; it stops serving
+        /// while it does.
+        async fn reinstall(
+            &self,
+            request: tonic::Request<super::ReinstallRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReinstallResponse>,
             tonic::Status,
         >;
     }
@@ -2030,6 +2079,48 @@ pub mod lake_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ChangeMembersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/alluvium.v1.Lake/Reinstall" => {
+                    struct ReinstallSvc<T: Lake>(pub Arc<T>);
+                    impl<T: Lake> tonic::server::UnaryService<super::ReinstallRequest>
+                    for ReinstallSvc<T> {
+                        type Response = super::ReinstallResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReinstallRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Lake>::reinstall(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReinstallSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

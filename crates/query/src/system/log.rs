@@ -221,7 +221,8 @@ impl Row {
             | Command::Attest(_)
             | Command::Expire(_)
             | Command::Swept(_)
-            | Command::Drop(_) => return None,
+            | Command::Drop(_)
+            | Command::Checkpoint(_) => return None,
         };
         match source {
             RowSource::Inline { rows, .. } => Some(u64::from(rows)),
@@ -264,6 +265,7 @@ fn describe(outcome: &Outcome) -> String {
         Outcome::Expired { floor, .. } => format!("floor {floor}"),
         Outcome::Swept { files } => format!("{files} files swept"),
         Outcome::Dropped => "dropped".to_owned(),
+        Outcome::Checked => "checked".to_owned(),
         Outcome::Rejected(rejection) => format!("rejected: {rejection}"),
     }
 }

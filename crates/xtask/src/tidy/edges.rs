@@ -29,6 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("materialize", &["stdx", "types", "state-machine", "storage", "rows", "parquet"]),
     ("query", &["stdx", "types", "state-machine", "storage", "rows", "parquet", "materialize"]),
     ("ingest", &["stdx", "types", "rows"]),
+    ("client", &["stdx", "types", "rows", "proto"]),
     (
         "engine",
         &[
@@ -47,7 +48,20 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("server", &["types", "rows", "engine", "proto"]),
     ("cli", &["stdx", "types", "rows", "engine", "proto", "peer", "server", "ingest"]),
-    ("integration", &["stdx", "types", "ingest", "engine", "proto", "server"]),
+    (
+        "integration",
+        &[
+            "stdx",
+            "types",
+            "state-machine",
+            "metastore",
+            "raft",
+            "ingest",
+            "engine",
+            "proto",
+            "server",
+        ],
+    ),
     ("fault", &["stdx", "types", "wal", "state-machine", "engine"]),
     ("bench", &["stdx", "types", "wal", "ingest", "engine"]),
     ("jepsen", &["stdx", "proto", "checker", "world"]),
@@ -57,7 +71,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["metastore"]),
     ("datafusion", &["query"]),
-    ("tonic", &["codegen", "proto", "peer", "server", "cli", "integration", "jepsen"]),
+    ("tonic", &["codegen", "proto", "peer", "client", "server", "cli", "integration", "jepsen"]),
     ("openraft", &["raft", "peer"]),
     ("parquet", &["parquet", "ingest", "cli"]),
     // The state machine derives the encoding of its records; only `types::codec` frames and decodes.
@@ -134,7 +148,7 @@ mod tests {
         caught(
             "alluvium-engine",
             "tonic-health",
-            &["`tonic` belongs to codegen, proto, peer, server, cli"],
+            &["`tonic` belongs to codegen, proto, peer, client, server, cli"],
         );
         caught("alluvium-wal", "openraft", &["belongs to raft, peer"]);
         caught("alluvium-raft", "openraft", &[]);

@@ -54,7 +54,7 @@ impl Machine {
     }
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     for _ in 0..3_000 {
         if is_so().await {
             return;
@@ -65,14 +65,17 @@ async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> 
 }
 
 /// Three voters, each on an address that it keeps.
-struct Three {
+pub(crate) struct Three {
     machines: Vec<Machine>,
     addresses: Vec<SocketAddr>,
-    nodes: Vec<Node>,
+    /// The nodes that run, in the order of their ids.
+    pub(crate) nodes: Vec<Node>,
+    /// How each node is opened again.
+    pub(crate) tuned: Vec<Config>,
 }
 
 impl Three {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let machines: Vec<Machine> = (0..3).map(|_| Machine::new()).collect();
         let addresses: Vec<SocketAddr> = (0..3).map(|_| free_address()).collect();
         let first = Node::open(machines[0].config(addresses[0], &[])).await.expect("founds");
@@ -86,10 +89,28 @@ impl Three {
         let nodes = vec![first, second, third];
         assert_eq!(nodes.iter().map(Node::node_id).collect::<Vec<_>>(), [1, 2, 3]);
         all_vote(&nodes, 3).await;
-        Self { machines, addresses, nodes }
+        let tuned = machines.iter().zip(&addresses);
+        let tuned = tuned.map(|(machine, address)| machine.config(*address, &[])).collect();
+        Self { machines, addresses, nodes, tuned }
     }
 
-    async fn stop(self) {
+    /// Returns the directory of a node by its place, from zero.
+    pub(crate) fn path(&self, place: usize) -> PathBuf {
+        self.machines[place].path()
+    }
+
+    /// Stops a node that runs. Those behind it move up: open it again before the next is closed, unless that is lower.
+    pub(crate) async fn close(&mut self, place: usize) {
+        self.nodes.remove(place).shutdown().await.expect("stops");
+    }
+
+    /// Opens a node that was closed.
+    pub(crate) async fn open(&mut self, place: usize) {
+        let node = Node::open(self.tuned[place].clone()).await.expect("opens again");
+        self.nodes.insert(place.min(self.nodes.len()), node);
+    }
+
+    pub(crate) async fn stop(self) {
         for node in self.nodes {
             node.shutdown().await.expect("stops");
         }
@@ -110,23 +131,26 @@ fn schema() -> Arc<Schema> {
     Arc::new(Schema::new(vec![key, Field::new("n", DataType::Int64, true)]))
 }
 
-fn rows(numbers: std::ops::Range<i64>) -> RecordBatch {
+pub(crate) fn rows(numbers: std::ops::Range<i64>) -> RecordBatch {
     let ids: StringArray = numbers.clone().map(|number| Some(format!("id-{number}"))).collect();
     let values: Int64Array = numbers.map(Some).collect();
     RecordBatch::try_new(schema(), vec![Arc::new(ids), Arc::new(values)]).expect("fits")
 }
 
-fn caller() -> Caller {
+pub(crate) fn caller() -> Caller {
     Caller::named("test")
 }
 
-async fn register(node: &Node) {
+pub(crate) async fn register(node: &Node) {
     let options = RegisterOptions::keyed(&["id"]);
     node.register(&caller(), "t", schema(), options).await.expect("registers");
 }
 
 /// Count and sum of all rows, and the index of the answer.
-async fn totals(node: &Node, options: SqlOptions) -> Result<(i64, i64, LogIndex), Error> {
+pub(crate) async fn totals(
+    node: &Node,
+    options: SqlOptions,
+) -> Result<(i64, i64, LogIndex), Error> {
     let answer = node.sql("SELECT count(*), sum(n) FROM t", options).await?;
     let index = answer.index();
     let batches = answer.collect().await?;
@@ -135,7 +159,7 @@ async fn totals(node: &Node, options: SqlOptions) -> Result<(i64, i64, LogIndex)
 }
 
 /// Every node answers the same at the same index, and has the same state there.
-async fn check_same(nodes: &[Node], count: i64, sum: i64) {
+pub(crate) async fn check_same(nodes: &[Node], count: i64, sum: i64) {
     for node in nodes {
         let found = totals(node, SqlOptions::default()).await.expect("answers");
         assert_eq!((found.0, found.1), (count, sum), "node {}", node.node_id());
@@ -488,4 +512,55 @@ async fn a_member_that_has_lost_the_others_answers_local_reads_from_its_files() 
     assert_eq!(refused.expect_err("no majority takes it").kind(), ErrorKind::Unavailable);
     lone.shutdown().await.expect("stops");
     three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_lost_majority_a_cluster_is_made_of_what_one_member_has() {
+    let mut three = Three::start().await;
+    register(&three.nodes[0]).await;
+    three.nodes[0].append(&caller(), "t", vec![rows(0..100)]).await.expect("appends");
+    three.nodes[0].seal(&caller(), "t").await.expect("seals");
+    let unsealed = three.nodes[0].append(&caller(), "t", vec![rows(100..150)]).await;
+    let unsealed = unsealed.expect("appends").index;
+    three.nodes[2].wait_applied(unsealed).await.expect("applies");
+    let local = SqlOptions { local: true, ..SqlOptions::default() };
+    let before = totals(&three.nodes[2], local).await.expect("answers");
+    let digest = three.nodes[2].status().await.expect("status").digest;
+    // The other two are gone for good.
+    three.close(0).await;
+    three.close(0).await;
+    three.close(0).await;
+    let to = three.path(2).with_extension("recovered");
+    let old = three.tuned[2].clone();
+    let looked = alluvium_engine::recover_directory(&old, None).await.expect("looks");
+    assert_eq!((looked.cluster_id.as_str(), looked.files, looked.node_id), ("", 0, 3));
+    assert!(!to.exists() && looked.damage.is_empty() && looked.missing.is_empty(), "{looked:?}");
+    assert!(unsealed <= looked.index && looked.committed <= looked.index, "{looked:?}");
+    let made = alluvium_engine::recover_directory(&old, Some(&to)).await.expect("makes");
+    assert_eq!((made.index, made.term, made.files), (looked.index, looked.term, 1));
+    let again = alluvium_engine::recover_directory(&old, Some(&to)).await.expect_err("it is there");
+    assert_eq!(again.kind(), ErrorKind::InvalidArgument, "{again}");
+    // A cluster of one, with everything; it grows as any other.
+    let mut config = old.clone();
+    config.data_dir = to;
+    let node = Node::open(config.clone()).await.expect("opens");
+    let found = totals(&node, SqlOptions::default()).await.expect("answers");
+    assert_eq!((found.0, found.1), (before.0, before.1));
+    let status = node.status().await.expect("status");
+    assert_eq!(status.cluster_id, made.cluster_id);
+    assert_ne!(digest, "", "the state was there");
+    let past = SqlOptions { as_of: Some(before.2), ..SqlOptions::default() };
+    assert_eq!(totals(&node, past).await.expect("the past too").0, before.0);
+    node.append(&caller(), "t", vec![rows(150..160)]).await.expect("appends");
+    let newcomer = Machine::new();
+    let address = node.peer_address().expect("a member").to_owned();
+    let joined = Node::open(newcomer.config(loopback(), &[&address])).await.expect("joins");
+    let nodes = vec![node, joined];
+    all_vote(&nodes, 2).await;
+    check_same(&nodes, 160, (0..160).sum()).await;
+    let report = nodes[0].verify().await.expect("verifies");
+    assert_eq!(report.damage, Vec::<String>::new());
+    for node in nodes {
+        node.shutdown().await.expect("stops");
+    }
 }

@@ -1,5 +1,6 @@
 //! A whole node through its public interfaces: the library and the port.
 
+mod agreement;
 mod bad_input;
 mod cluster;
 mod directory;

@@ -75,10 +75,11 @@ fn is_read(kind: CommandKind) -> bool {
         | CommandKind::Attest
         | CommandKind::Expire
         | CommandKind::Swept
-        | CommandKind::Drop => true,
+        | CommandKind::Drop
+        | CommandKind::Checkpoint => true,
     }
 }
-const KINDS: usize = 13;
+const KINDS: usize = 14;
 
 /// Applies an entry to a view through an overlay, as a batch does.
 fn applied(view: &dyn View, entry: &EntryRef<'_>) -> Result<Applied, ViewError> {

@@ -102,6 +102,7 @@ fn the_workload_reaches_every_outcome() {
     let expect = [
         "Appended",
         "Attested",
+        "Checked",
         "CompactionPlanned",
         "Dropped",
         "Evolved",
