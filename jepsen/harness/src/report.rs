@@ -167,7 +167,25 @@ impl Report {
                 self.findings.push(Finding::doubt(name, detail));
             }
         }
+        self.findings.extend(self.broken(&record.traces));
         self.record = Some(record);
+    }
+
+    /// Answers that name a bug, or damage where nothing was damaged that a query reads.
+    fn broken(&self, traces: &[Trace]) -> Findings {
+        let harmed = ["bitflip/data-file", "bitflip/sst", "bitflip/snapshot", "objstore/damage"];
+        let is_harmed = self.deeds.done.iter().any(|done| harmed.contains(&done.mode.as_str()));
+        let is_broken = |trace: &&Trace| match trace.reason.as_deref() {
+            Some("INTERNAL") => true,
+            Some("CORRUPT") => !is_harmed,
+            Some(_) | None => false,
+        };
+        let finding = |trace: &Trace| {
+            let reason = trace.reason.as_deref().unwrap_or_default();
+            let detail = format!("{}: node {} answers {reason}", trace.book, trace.node);
+            Finding::anomaly("broken-answers", detail, Some(trace.end_ns))
+        };
+        traces.iter().filter(is_broken).map(finding).collect()
     }
 
     /// Sets aside what is known, and concludes.
@@ -437,6 +455,39 @@ mod tests {
         let table = report.table(Conclusion::Invalid);
         assert!(table.contains("first anomaly after 3.0 s, found by sets"), "{table}");
         assert!(table.ends_with("verdict: INVALID\n"));
+    }
+
+    #[test]
+    fn an_answer_that_names_damage_is_an_anomaly_where_nothing_was_damaged() {
+        let args = <Args as clap::Parser>::try_parse_from(["x"]).expect("nothing is needed");
+        let mut report = Report::new(&args);
+        let trace = Trace {
+            workload: Workload::W3,
+            book: "w3-0001".to_owned(),
+            position: 0,
+            process: 1,
+            node: 2,
+            begin_ns: 1,
+            end_ns: 2,
+            ending: Ending::Fail,
+            reason: Some("CORRUPT".to_owned()),
+            is_write: false,
+            tag: None,
+            index: None,
+        };
+        let traces = [trace];
+        assert_eq!(report.broken(&traces).len(), 1);
+        report.deeds.done.push(crate::nemesis::Done {
+            mode: "bitflip/data-file".to_owned(),
+            nodes: vec![2],
+            begun_ns: 0,
+            installed_ns: 0,
+            healed_ns: 1,
+            is_observed: true,
+            observation: String::new(),
+            detail: String::new(),
+        });
+        assert_eq!(report.broken(&traces), []);
     }
 
     #[test]
