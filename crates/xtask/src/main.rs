@@ -29,6 +29,7 @@ usage: cargo xtask <command>
   fix               format the code and refresh the hashes in docs/formats
   bench [-- args]   run the benchmarks (crates/bench)
   fault [-- args]   run the fault tests at every point (tests/fault): hours
+  jepsen [-- args]  run clients against a real cluster under real faults (jepsen); `--ci`: two minutes
   codegen           regenerate the committed protobuf code
   stats             print size tables of the tree
 ";
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
         Some(dashes) if dashes == "--" => &args[1..],
         Some(_) | None => &args,
     };
+    if command == "jepsen" {
+        return commands::jepsen(rest).unwrap_or_else(|error| failure(&error));
+    }
     let outcome = match command.as_str() {
         "demo" => commands::demo(rest),
         "test" => commands::test(rest),
@@ -66,9 +70,11 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            ui::warn(&format!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => failure(&error),
     }
+}
+
+fn failure(error: &anyhow::Error) -> ExitCode {
+    ui::warn(&format!("error: {error:#}"));
+    ExitCode::FAILURE
 }

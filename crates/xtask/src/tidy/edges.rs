@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("types", &["stdx"]),
     ("wal", &["stdx"]),
     ("checker", &["stdx"]),
+    ("world", &["stdx"]),
     ("state-machine", &["stdx", "types"]),
     ("metastore", &["stdx", "types", "state-machine"]),
     ("storage", &["stdx"]),
@@ -63,13 +64,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("fault", &["stdx", "types", "wal", "state-machine", "engine"]),
     ("bench", &["stdx", "types", "wal", "ingest", "engine"]),
+    ("jepsen", &["stdx", "proto", "checker", "world"]),
 ];
 
 /// Heavy dependencies and the only crates that may name them.
 const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["metastore"]),
     ("datafusion", &["query"]),
-    ("tonic", &["codegen", "proto", "peer", "client", "server", "cli", "integration"]),
+    ("tonic", &["codegen", "proto", "peer", "client", "server", "cli", "integration", "jepsen"]),
     ("openraft", &["raft", "peer"]),
     ("parquet", &["parquet", "ingest", "cli"]),
     // The state machine derives the encoding of its records; only `types::codec` frames and decodes.

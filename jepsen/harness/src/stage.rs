@@ -1,0 +1,150 @@
+//! Where clients act: the nodes, the pace, and when to stop; and one client's way through it.
+//!
+//! It must not know a workload. Invariant: a client has one call under way, and goes on as another process after
+//! an ambiguous outcome.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use alluvium_checker::{Call, ProcessId, Reply};
+use alluvium_stdx::Prng;
+
+use crate::client::{Address, Lake, Write};
+use crate::limits;
+use crate::outcome::{Certainty, Fault, NOT_CONNECTED};
+use crate::recorder::{Ending, Recorder, Told};
+use crate::workloads::Workload;
+
+/// What all clients share. It lives on their thread.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) recorder: Recorder,
+    pub(crate) addresses: Vec<Address>,
+    /// Set when clients are to end after the call that they are in.
+    pub(crate) is_over: Arc<AtomicBool>,
+    /// Between two calls of one client, on average.
+    pub(crate) pace: Duration,
+    /// The highest index that anybody saw.
+    pub(crate) seen: Cell<u64>,
+}
+
+impl Stage {
+    pub(crate) fn new(recorder: Recorder, addresses: Vec<Address>, pace: Duration) -> Self {
+        Self { recorder, addresses, is_over: Arc::default(), pace, seen: Cell::new(0) }
+    }
+}
+
+/// One client: a process bound to a node for a while.
+#[derive(Debug)]
+pub(crate) struct Client<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) workload: Workload,
+    pub(crate) prng: Prng,
+    lakes: Vec<Lake>,
+    at: usize,
+    stays: u64,
+    process: ProcessId,
+}
+
+impl<'a> Client<'a> {
+    pub(crate) fn new(stage: &'a Stage, workload: Workload, seed: u64) -> anyhow::Result<Self> {
+        let connect = |address: &Address| Lake::new(address, limits::CALL_DEADLINE);
+        let lakes = stage.addresses.iter().map(connect).collect::<anyhow::Result<Vec<_>>>()?;
+        anyhow::ensure!(!lakes.is_empty(), "a client needs a node");
+        let mut prng = Prng::from_seed(seed);
+        let at = pick(&mut prng, lakes.len());
+        let process = stage.recorder.process();
+        Ok(Self { stage, workload, prng, lakes, at, stays: 20, process })
+    }
+
+    /// The node that the client is bound to.
+    pub(crate) fn lake(&self) -> Lake {
+        self.lakes[self.at].clone()
+    }
+
+    /// Every node.
+    pub(crate) fn lakes(&self) -> &[Lake] {
+        &self.lakes
+    }
+
+    /// Goes to another node.
+    pub(crate) fn move_on(&mut self) {
+        self.at = pick(&mut self.prng, self.lakes.len());
+        self.stays = 10 + self.prng.below(60);
+    }
+
+    pub(crate) fn bind(&mut self, at: usize) {
+        self.at = at % self.lakes.len();
+        self.stays = u64::MAX;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.stage.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Waits before the next call, sometimes not at all.
+    pub(crate) async fn rest(&mut self) {
+        let most = u64::try_from(self.stage.pace.as_micros()).unwrap_or(u64::MAX).saturating_mul(2);
+        tokio::time::sleep(Duration::from_micros(self.prng.below(most.max(1)))).await;
+    }
+
+    /// A write of this client to a dataset.
+    pub(crate) fn write<'n>(&self, name: &'n str) -> Write<'n> {
+        let tag = self.stage.recorder.tag(self.workload);
+        Write { name, tag, ..Write::default() }
+    }
+
+    /// Makes a call, records it in a book, and goes on as another process where its outcome is in doubt.
+    pub(crate) async fn call(
+        &mut self,
+        book: &str,
+        call: Call,
+        tag: Option<String>,
+        work: impl Future<Output = Told>,
+    ) -> (Ending, Told) {
+        let (recorder, node) = (&self.stage.recorder, self.lake().node());
+        let who = (self.process, node);
+        let pending = recorder.invoke((self.workload, book), who, &call, tag);
+        let told = work.await;
+        let ending = recorder.complete(pending, &told);
+        self.learn(ending, &told);
+        if told.as_ref().is_err_and(|fault| fault.reason == NOT_CONNECTED) {
+            // A node that is away answers at once: without a pause it would get most calls.
+            tokio::time::sleep(limits::AWAY_PAUSE).await;
+        }
+        (ending, told)
+    }
+
+    fn learn(&mut self, ending: Ending, told: &Told) {
+        if ending == Ending::Info {
+            self.process = self.stage.recorder.process();
+        }
+        self.stays = self.stays.saturating_sub(1);
+        let is_away = told.as_ref().is_err_and(|fault| fault.reason == NOT_CONNECTED);
+        let is_lost = is_away || (ending != Ending::Ok && self.prng.one_in(2));
+        if (is_lost || self.stays == 0) && self.stays < u64::MAX / 2 {
+            self.move_on();
+        }
+        if let Ok((_, index)) = told {
+            self.stage.seen.set(self.stage.seen.get().max(*index));
+        }
+    }
+}
+
+/// Before anything was sent that changes something, a failure leaves no doubt.
+pub(crate) fn harmless(fault: Fault) -> Fault {
+    Fault { certainty: Certainty::Definite, ..fault }
+}
+
+/// The answer of a write that says nothing but where it is.
+pub(crate) fn done(index: Result<u64, Fault>) -> Told {
+    index.map(|index| (Reply::Done, index))
+}
+
+pub(crate) fn pick(prng: &mut Prng, length: usize) -> usize {
+    let bound = u64::try_from(length).unwrap_or(u64::MAX).max(1);
+    usize::try_from(prng.below(bound)).unwrap_or(0)
+}

@@ -1,0 +1,153 @@
+//! A disk for each node: an ext4 file system in a file, on a loop device of its own.
+//!
+//! Guarantees: [`Disk::cut`] drops what was not synced, as a power cut does: the journal is not flushed, and data that
+//! was only in memory is gone. Must not be used from outside of [`crate::enter`]'s mount namespace, which is what
+//! unmounts everything when the harness dies. Invariant: the loop device goes with its mount.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::command::{Line, sleep};
+use crate::error::Error;
+use crate::{limits, sys};
+
+/// The file that fills the disk.
+const BALLAST: &str = "ballast";
+/// What of a disk is filled by writes, to the last block.
+const LAST_BYTES: u64 = 4 << 20;
+/// How often the end of a mount is tried: the kernel may hold it for a moment after a process ended.
+const UNMOUNT_TRIES: u32 = 100;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    image: PathBuf,
+    mount: PathBuf,
+}
+
+impl Disk {
+    /// Makes an empty disk and mounts it.
+    pub(crate) fn make(image: PathBuf, mount: PathBuf, mib: u64) -> Result<Self, Error> {
+        fs::create_dir_all(&mount).map_err(Error::io(format!("make {}", mount.display())))?;
+        let file = File::create(&image).map_err(Error::io(format!("make {}", image.display())))?;
+        file.set_len(mib << 20).map_err(Error::io(format!("size {}", image.display())))?;
+        let disk = Self { image, mount };
+        disk.format()?;
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    fn format(&self) -> Result<(), Error> {
+        // No space is reserved for root: nodes run as root, and the disk must be able to be full.
+        let line = Line::of(&["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1"]);
+        line.path(&self.image).run(limits::COMMAND).map(drop)
+    }
+
+    /// Returns the directory that a node is given. It is not the root of the file system, so that it can be missing.
+    pub(crate) fn node_dir(&self) -> PathBuf {
+        self.mount.join("node")
+    }
+
+    pub(crate) fn mount(&self) -> Result<(), Error> {
+        // Without `noauto_da_alloc` ext4 syncs a renamed file by itself and hides that nobody asked for it; a long
+        // `commit` keeps the journal from writing what nobody synced.
+        let line =
+            Line::of(&["mount", "-t", "ext4", "-o", "loop,noatime,noauto_da_alloc,commit=300"]);
+        line.path(&self.image).path(&self.mount).run(limits::COMMAND).map(drop)
+    }
+
+    pub(crate) fn unmount(&self) -> Result<(), Error> {
+        for tries_left in (0..UNMOUNT_TRIES).rev() {
+            match Line::new("umount").path(&self.mount).run(limits::COMMAND) {
+                Err(error) if tries_left == 0 => return Err(error),
+                Err(_) => sleep(Duration::from_millis(50)),
+                Ok(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the power. Whoever has files open on it gets errors until they are closed; then [`Disk::remount`].
+    pub(crate) fn cut(&self) -> Result<(), Error> {
+        let what = || format!("shut the file system of {} down", self.mount.display());
+        let directory = File::open(&self.mount).map_err(Error::io(what()))?;
+        sys::shut_ext4_down(&directory).map_err(Error::io(what()))
+    }
+
+    /// Mounts it anew, which replays its journal.
+    pub(crate) fn remount(&self) -> Result<(), Error> {
+        self.unmount()?;
+        self.mount()
+    }
+
+    /// Replaces the disk by an empty one.
+    pub(crate) fn renew(&self) -> Result<(), Error> {
+        self.unmount()?;
+        self.format()?;
+        self.mount()
+    }
+
+    /// Fills it up to the last block, and says what the system answers to one more write.
+    pub(crate) fn fill(&self) -> Result<String, Error> {
+        let path = self.mount.join(BALLAST);
+        let what = || format!("fill {}", self.mount.display());
+        let mut file = File::create(&path).map_err(Error::io(what()))?;
+        let free = alluvium_stdx::durable::bytes_free(&self.mount).map_err(Error::io(what()))?;
+        // Most of it at once; what the file system needs for the file itself is not known before.
+        let most = free.saturating_sub(LAST_BYTES).to_string();
+        if free > LAST_BYTES {
+            Line::of(&["fallocate", "-l", &most]).path(&path).run(limits::COMMAND)?;
+            file.seek(SeekFrom::End(0)).map_err(Error::io(what()))?;
+        }
+        for chunk_bytes in [1 << 20, 4096] {
+            let chunk = vec![0_u8; chunk_bytes];
+            loop {
+                match file.write(&chunk) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => return Err(Error::io(what())(error)),
+                }
+            }
+        }
+        // Blocks that are only promised must be taken before the node asks for its own.
+        file.sync_all().map_err(Error::io(what()))?;
+        self.probe_full()
+    }
+
+    /// Tries to write one more block.
+    fn probe_full(&self) -> Result<String, Error> {
+        let path = self.mount.join(BALLAST);
+        let what = || format!("write to {}", path.display());
+        let mut file = OpenOptions::new().append(true).open(&path).map_err(Error::io(what()))?;
+        match file.write_all(&[0; 4096]).and_then(|()| file.sync_all()) {
+            Err(error) if error.kind() == ErrorKind::StorageFull => Ok(error.to_string()),
+            Err(error) => Err(Error::io(what())(error)),
+            Ok(()) => Ok(String::new()),
+        }
+    }
+
+    /// Gives the space back.
+    pub(crate) fn unfill(&self) -> Result<(), Error> {
+        match fs::remove_file(self.mount.join(BALLAST)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io(format!("empty {}", self.mount.display()))(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Returns the loop device as control groups name it.
+    pub(crate) fn device(&self) -> Result<String, Error> {
+        let metadata = fs::metadata(&self.mount);
+        let device =
+            metadata.map_err(Error::io(format!("look at {}", self.mount.display())))?.dev();
+        Ok(format!("{}:{}", libc::major(device), libc::minor(device)))
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.mount
+    }
+}

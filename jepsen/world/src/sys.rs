@@ -1,0 +1,96 @@
+//! The few system calls that the standard library lacks.
+//!
+//! The only file with unsafe code. Must not decide anything. Invariant: no memory but that of the call's own arguments
+//! is passed, and every failure is returned.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::time::Duration;
+
+/// `TUNSETIFF` of linux/if_tun.h.
+const TUN_SET_IFF: libc::c_ulong = 0x4004_54ca;
+/// `IFF_TUN | IFF_NO_PI`: packets as they are, without a header of the device.
+const TUN_FLAGS: u16 = 0x1001;
+/// `EXT4_IOC_SHUTDOWN` of fs/ext4.
+const EXT4_SHUTDOWN: libc::c_ulong = 0x8004_587d;
+/// `EXT4_GOING_FLAGS_NOLOGFLUSH`: the journal is not flushed, as when the power goes.
+const NO_LOG_FLUSH: u32 = 2;
+
+/// The request of `TUNSETIFF`: a name of 16 bytes, flags, and padding to the size of `struct ifreq`.
+#[repr(C)]
+struct TunRequest {
+    name: [u8; 16],
+    flags: u16,
+    rest: [u8; 22],
+}
+
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        other => Ok(other),
+    }
+}
+
+/// Moves the calling thread, and no other, into a new network namespace.
+pub(crate) fn new_network() -> io::Result<()> {
+    #[expect(unsafe_code, reason = "the standard library has no namespaces")]
+    // SAFETY: no memory is passed; the flag concerns the calling thread alone.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    checked(result).map(drop)
+}
+
+/// Opens a TUN device of this name in the calling thread's network namespace.
+pub(crate) fn open_tun(name: &str) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+    let mut request = TunRequest { name: [0; 16], flags: TUN_FLAGS, rest: [0; 22] };
+    assert!(name.len() < request.name.len(), "a device's name has at most 15 bytes");
+    request.name[..name.len()].copy_from_slice(name.as_bytes());
+    #[expect(unsafe_code, reason = "the standard library has no ioctl")]
+    // SAFETY: the request is a `struct ifreq` of 40 bytes that outlives the call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), TUN_SET_IFF, &raw mut request) };
+    checked(result)?;
+    #[expect(unsafe_code, reason = "the standard library sets no flags of a file")]
+    // SAFETY: the descriptor is open, and the flag takes no memory.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    checked(result)?;
+    Ok(file)
+}
+
+/// Shuts the ext4 file system that `directory` is in down, without flushing anything.
+pub(crate) fn shut_ext4_down(directory: &File) -> io::Result<()> {
+    let flags = NO_LOG_FLUSH;
+    #[expect(unsafe_code, reason = "the standard library has no ioctl")]
+    // SAFETY: the call reads four bytes of `flags`, which outlives it.
+    let result = unsafe { libc::ioctl(directory.as_raw_fd(), EXT4_SHUTDOWN, &raw const flags) };
+    checked(result).map(drop)
+}
+
+/// Sends a signal to a process that was started here and not waited for yet, so that its id is its own.
+pub(crate) fn signal(pid: u32, number: libc::c_int) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    assert!(pid > 1, "no group of processes and not the first one is ever signalled");
+    #[expect(unsafe_code, reason = "the standard library sends only SIGKILL")]
+    // SAFETY: no memory is passed.
+    let result = unsafe { libc::kill(pid, number) };
+    checked(result).map(drop)
+}
+
+/// Waits until one of the files can be read or the time is over; says of each whether it can.
+pub(crate) fn wait_readable(files: &[RawFd], limit: Duration) -> io::Result<Vec<bool>> {
+    let one = |fd: &RawFd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 };
+    let mut polled: Vec<libc::pollfd> = files.iter().map(one).collect();
+    let count = libc::nfds_t::try_from(polled.len()).map_err(io::Error::other)?;
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(i32::try_from(limit.subsec_nanos()).unwrap_or(0)),
+    };
+    #[expect(unsafe_code, reason = "the standard library waits for no files")]
+    // SAFETY: the array has `count` elements and outlives the call, as does the time.
+    let result =
+        unsafe { libc::ppoll(polled.as_mut_ptr(), count, &raw const timeout, std::ptr::null()) };
+    match checked(result) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        Ok(_) | Err(_) => Ok(polled.iter().map(|one| one.revents != 0).collect()),
+    }
+}

@@ -1,0 +1,52 @@
+//! Other programs at a node's place, and single faults without a mode: for attackers of the harness and for tests.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{NodeId, World};
+use crate::command::Line;
+use crate::error::Error;
+
+impl World {
+    /// Returns where the disk of a place is mounted.
+    #[must_use]
+    pub fn disk_dir(&self, node: NodeId) -> PathBuf {
+        self.node(node).disk.root().to_owned()
+    }
+
+    /// Runs a program in a node's network namespace and with the faults of its environment (clock, syncs), and
+    /// returns what it printed.
+    ///
+    /// # Errors
+    /// [`Error::Command`] when it fails, [`Error::CommandTimeout`] when it does not end.
+    pub fn run_at(&self, node: NodeId, words: &[&str], limit: Duration) -> Result<String, Error> {
+        let namespace = self.wire.namespace(node.0);
+        let mut line = Line::new("nsenter").arg(format!("--net={}", namespace.display()));
+        line = line.args(&["--", "env"]);
+        for (name, value) in self.shim_env(node) {
+            line = line.arg(format!("{name}={value}"));
+        }
+        line.args(words).run(limit)
+    }
+
+    /// Lets the next sync at a node fail that is of a file with `part` in its path; later syncs of that file by the
+    /// same process lie.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn fail_next_sync(&self, node: NodeId, part: &str) -> Result<(), Error> {
+        self.node(node).page.fail_syncs(1, part)
+    }
+
+    /// Lets the wall clock of a node be ahead by `ahead_ms` and run at `rate_ppm` millionths of the true speed; zero and
+    /// a million give it the machine's clock back.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn set_clock(&self, node: NodeId, ahead_ms: i64, rate_ppm: i64) -> Result<(), Error> {
+        match (ahead_ms, rate_ppm) {
+            (0, 1_000_000) => self.node(node).page.straighten_clock(),
+            _ => self.node(node).page.bend_clock(ahead_ms, rate_ppm),
+        }
+    }
+}

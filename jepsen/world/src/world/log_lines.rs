@@ -1,0 +1,178 @@
+//! Which lines of a node's log are no surprise, each with the reason.
+//!
+//! Must not explain a line by a fault that was not installed. Invariant: a panic is never explained.
+
+use std::collections::BTreeSet;
+
+use crate::mode::Family;
+
+/// A line that is no surprise.
+struct Allowed {
+    /// What it contains.
+    sign: &'static str,
+    /// The faults that explain it; none means that it belongs to every start and end.
+    by: &'static [Family],
+    /// Why it is no surprise.
+    reason: &'static str,
+}
+
+/// Whatever ends a process, or cuts it off from others.
+const ANY_LOSS: &[Family] = &[
+    Family::Kill,
+    Family::Pause,
+    Family::Partition,
+    Family::Wire,
+    Family::Powercut,
+    Family::Bitflip,
+    Family::FsyncFail,
+    Family::Enospc,
+    Family::Slowdisk,
+    Family::Clock,
+    Family::Membership,
+    Family::Upgrade,
+    Family::Resource,
+];
+
+/// Whatever ends a process without warning.
+const CRASH: &[Family] = &[
+    Family::Kill,
+    Family::Powercut,
+    Family::Bitflip,
+    Family::FsyncFail,
+    Family::Enospc,
+    Family::Membership,
+    Family::Resource,
+];
+
+const ALLOWED: &[Allowed] = &[
+    Allowed {
+        sign: "a peer cannot be called",
+        by: ANY_LOSS,
+        reason: "a peer that does not run or is cut off cannot be called",
+    },
+    Allowed {
+        sign: "the leader cannot be called",
+        by: ANY_LOSS,
+        reason: "the same, of the leader",
+    },
+    Allowed {
+        sign: "a stream of entries is refused",
+        by: ANY_LOSS,
+        reason: "a leader of an earlier term learns of the next one by it",
+    },
+    Allowed {
+        sign: "found while opening the log",
+        by: CRASH,
+        reason: "a crash leaves a torn tail, which is cut with a notice",
+    },
+    Allowed {
+        sign: "a call on the peer port is refused",
+        by: &[Family::Membership, Family::Bitflip],
+        reason: "a member that was removed goes on calling until it is stopped",
+    },
+    Allowed {
+        sign: "nobody took the leadership over",
+        by: ANY_LOSS,
+        reason: "a leader that stops while it has no majority finds nobody",
+    },
+    Allowed {
+        sign: "the log is poisoned since",
+        by: &[Family::FsyncFail, Family::Enospc, Family::Powercut],
+        reason: "what a failed sync must lead to, as openraft and the engine repeat it",
+    },
+    Allowed {
+        sign: "failed to send HeartbeatProgress",
+        by: &[Family::FsyncFail, Family::Enospc, Family::Powercut],
+        reason: "openraft's core ends before its workers do",
+    },
+    Allowed {
+        sign: "failed to forward IO completion",
+        by: &[],
+        reason: "a command that opens a node and ends does not wait for openraft to hear of the last sync",
+    },
+    Allowed {
+        sign: "the node stopped by itself",
+        by: &[Family::FsyncFail, Family::Enospc, Family::Bitflip, Family::Powercut],
+        reason: "what a failed sync or a damaged store must lead to",
+    },
+    Allowed {
+        sign: "the raft node stops on a fault",
+        by: &[Family::FsyncFail, Family::Enospc, Family::Bitflip, Family::Powercut],
+        reason: "the same, as consensus says it",
+    },
+    Allowed {
+        sign: "the metadata is damaged",
+        by: &[Family::Bitflip],
+        reason: "damage that is met in use is named",
+    },
+    Allowed {
+        sign: "the metadata store is damaged",
+        by: &[Family::Bitflip],
+        reason: "damage is set aside at a start, and named",
+    },
+    Allowed {
+        sign: "set a damaged snapshot aside",
+        by: &[Family::Bitflip],
+        reason: "the same, of a snapshot",
+    },
+    Allowed { sign: "the scrub found damage", by: &[Family::Bitflip], reason: "it looked" },
+    Allowed {
+        sign: "open calls did not end in time",
+        by: ANY_LOSS,
+        reason: "calls that wait for a majority are cut off by a stop",
+    },
+    Allowed {
+        sign: "could not be completed, will try again",
+        by: ANY_LOSS,
+        reason: "files come from peers, and these were gone",
+    },
+    Allowed {
+        sign: "will try again",
+        by: &[Family::Enospc, Family::FsyncFail, Family::Powercut, Family::Slowdisk],
+        reason: "background jobs on a disk that refuses",
+    },
+    Allowed {
+        sign: "log maintenance failed",
+        by: &[Family::Enospc, Family::FsyncFail, Family::Powercut],
+        reason: "the same",
+    },
+];
+
+/// Whether a line is a warning, an error or a panic.
+pub(super) fn is_noteworthy(line: &str) -> bool {
+    line.contains(" WARN ") || line.contains(" ERROR ") || line.contains("panicked at")
+}
+
+/// Returns why the line is no surprise; nothing when it is one.
+pub(super) fn explanation(line: &str, done: &BTreeSet<Family>) -> Option<&'static str> {
+    let explains = |allowed: &&Allowed| {
+        let is_done = allowed.by.is_empty() || allowed.by.iter().any(|by| done.contains(by));
+        is_done && line.contains(allowed.sign)
+    };
+    let is_panic = line.contains("panicked at");
+    ALLOWED.iter().find(explains).filter(|_| !is_panic).map(|allowed| allowed.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_explained_by_an_installed_fault_alone() {
+        let line =
+            "2026-01-01T00:00:00Z  WARN alluvium_peer::network: a peer cannot be called node=2";
+        assert!(is_noteworthy(line));
+        assert!(explanation(line, &BTreeSet::new()).is_none());
+        assert!(explanation(line, &BTreeSet::from([Family::Kill])).is_some());
+        let panic = "thread 'raft' panicked at raft/src/node.rs: will try again";
+        assert!(is_noteworthy(panic));
+        assert_eq!(explanation(panic, &BTreeSet::from([Family::Enospc])), None);
+    }
+
+    #[test]
+    fn every_rule_says_why() {
+        assert!(
+            ALLOWED.iter().all(|allowed| !allowed.reason.is_empty() && allowed.sign.len() > 10)
+        );
+    }
+}

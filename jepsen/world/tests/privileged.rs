@@ -1,0 +1,205 @@
+//! The world on this machine: packets, disks, clocks, and that nothing is left behind.
+//!
+//! Its own `main`, because namespaces are entered before there is a second thread. Says SKIPPED with the reason where
+//! the machine does not allow it. Each check makes a world of its own, without the product.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_stdx::{Clock as _, SystemClock, durable};
+use alluvium_world::wire::{self, CLIENTS, Counters, Rule};
+use alluvium_world::{Error, Inside, NodeId, World, WorldConfig, enter};
+
+const ONE: NodeId = NodeId(1);
+const TO_ONE: (u8, u8) = (CLIENTS, 1);
+const SHORT: Duration = Duration::from_millis(400);
+const LONG: Duration = Duration::from_secs(10);
+
+type Check = fn(&Inside, &Path);
+
+const CHECKS: [(&str, Check); 6] = [
+    ("the_switch_treats_packets_as_its_rules_say", switch),
+    ("a_power_cut_keeps_what_was_synced_and_loses_the_rest", power_cut),
+    ("a_sync_fails_once_and_then_lies", sync),
+    ("a_clock_is_wrong_at_one_place_alone", clock),
+    ("every_place_has_a_disk_and_an_address_of_its_own", places),
+    ("nothing_is_left_behind_by_an_end_or_a_panic", left_behind),
+];
+
+fn say(line: &str) {
+    // Nobody reads: then there is nobody to tell.
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    // The protocol of test runners: a list, or the checks that are named.
+    if has("--list") {
+        let listed = CHECKS.iter().filter(|_| !has("--ignored"));
+        listed.for_each(|(name, _)| say(&format!("{name}: test")));
+        return;
+    }
+    let inside = match enter() {
+        Ok(inside) => inside,
+        Err(Error::Unavailable { reason }) => return say(&format!("SKIPPED: {reason}")),
+        Err(error) => panic!("the harness has a fault: {error}"),
+    };
+    let named: Vec<&String> = arguments.iter().filter(|one| !one.starts_with("--")).collect();
+    for (name, check) in CHECKS {
+        if named.is_empty() || named.iter().any(|part| name.contains(part.as_str())) {
+            let scratch = tempfile::tempdir().expect("a directory");
+            check(&inside, scratch.path());
+            say(&format!("{name}: ok"));
+        }
+    }
+}
+
+fn world(inside: &Inside, scratch: &Path) -> World {
+    let config = WorldConfig {
+        nodes: 2,
+        spares: 0,
+        seed: 1,
+        binary: PathBuf::from("/nonexistent"),
+        previous: None,
+        scratch: scratch.to_owned(),
+        disk_mib: 64,
+        env: Vec::new(),
+        log_level: "info".to_owned(),
+        clock: Arc::new(SystemClock::new()),
+    };
+    World::build(config, inside).expect("a world")
+}
+
+/// Knocks at a closed port: a node that is reached refuses at once. Returns how long that took.
+fn knock(limit: Duration) -> Option<Duration> {
+    let clock = SystemClock::new();
+    let address = SocketAddr::from((wire::address(1), 9));
+    let refused = TcpStream::connect_timeout(&address, limit).expect_err("nobody listens");
+    let took = Duration::from_nanos(clock.monotonic_ns());
+    (refused.kind() == ErrorKind::ConnectionRefused).then_some(took)
+}
+
+fn switch(inside: &Inside, scratch: &Path) {
+    let world = world(inside, scratch);
+    let count = || world.wire().counters().get(&TO_ONE).copied().unwrap_or_default();
+    let under = |rule: Rule| {
+        world.wire().set([(TO_ONE, rule)]);
+        let before = count();
+        let took = knock(SHORT);
+        (took, count().since(before))
+    };
+    let (took, counted) = under(Rule::default());
+    assert!(took.is_some_and(|took| took < Duration::from_millis(100)), "{took:?}");
+    assert_eq!(counted, Counters { relayed: 1, ..Counters::default() });
+    let (took, counted) = under(Rule { cut: true, ..Rule::default() });
+    assert!(took.is_none() && counted.cut >= 1 && counted.relayed == 0, "{counted:?}");
+    let (took, counted) = under(Rule { loss_permille: 1_000, ..Rule::default() });
+    assert!(took.is_none() && counted.lost >= 1, "{counted:?}");
+    let (took, counted) = under(Rule { duplicate_permille: 1_000, ..Rule::default() });
+    assert!(took.is_some() && counted.duplicated == 1, "{counted:?}");
+    let delay = Duration::from_millis(120);
+    let (took, counted) = under(Rule { delay, ..Rule::default() });
+    assert!(took.is_some_and(|took| took >= delay) && counted.delayed == 1, "{took:?}");
+    assert!(under(Rule::default()).0.is_some(), "the link is whole again");
+    world.close().expect("an end");
+}
+
+fn power_cut(inside: &Inside, scratch: &Path) {
+    let mut world = world(inside, scratch);
+    for round in 0..3 {
+        let dir = world.disk_dir(ONE);
+        let (kept, lost) = (dir.join(format!("kept-{round}")), dir.join(format!("lost-{round}")));
+        durable::write(&kept, &[7; 10_000]).expect("a write");
+        #[expect(clippy::disallowed_methods, reason = "that it is not durable is the point")]
+        fs::write(&lost, [7; 10_000]).expect("a write");
+        world.power_cut(&[ONE]).expect("a power cut");
+        assert_eq!(fs::read(&kept).expect("it was synced"), [7; 10_000]);
+        assert!(!lost.exists(), "it was not synced");
+    }
+    world.close().expect("an end");
+}
+
+fn sync(inside: &Inside, scratch: &Path) {
+    let world = world(inside, scratch);
+    let dir = world.disk_dir(ONE).join("wal");
+    fs::create_dir(&dir).expect("a directory");
+    let dd = |name: &str| {
+        let to = format!("of={}", dir.join(name).display());
+        let words = ["dd", "if=/dev/zero", &to, "bs=4096", "count=1", "conv=fsync"];
+        world.run_at(ONE, &words, LONG)
+    };
+    dd("before").expect("nothing is wrong yet");
+    world.fail_next_sync(ONE, "/wal/").expect("armed");
+    let failed = dd("during").expect_err("the sync fails").to_string();
+    assert!(failed.contains("Input/output error"), "{failed}");
+    dd("after").expect("only one fails");
+    world.close().expect("an end");
+}
+
+fn clock(inside: &Inside, scratch: &Path) {
+    let world = world(inside, scratch);
+    let ahead_s = |node: NodeId| {
+        let said = world.run_at(node, &["date", "+%s"], LONG).expect("a date");
+        let now_s = i64::try_from(SystemClock::new().wall_ms() / 1_000).expect("a small number");
+        said.trim().parse::<i64>().expect("a number") - now_s
+    };
+    world.set_clock(ONE, -3_600_000, 1_000_000).expect("a jump");
+    let (wrong, right) = (ahead_s(ONE), ahead_s(NodeId(2)));
+    assert!((wrong + 3_600).abs() <= 2 && right.abs() <= 2, "{wrong} {right}");
+    world.set_clock(ONE, 0, 1_000_000).expect("the machine's clock");
+    assert!(ahead_s(ONE).abs() <= 2);
+    world.close().expect("an end");
+}
+
+fn places(inside: &Inside, scratch: &Path) {
+    let world = world(inside, scratch);
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    for place in world.places() {
+        let dir = world.disk_dir(place).display().to_string();
+        let mount = mounts.lines().find(|line| line.contains(&format!(" {dir} ")));
+        assert!(mount.is_some_and(|mount| mount.contains(" ext4 ")), "{dir} has a disk of its own");
+        let address = world.run_at(place, &["ip", "-o", "-4", "address"], LONG).expect("ip");
+        assert!(address.contains(&format!("{}/24", wire::address(place.0))), "{address}");
+    }
+    world.close().expect("an end");
+}
+
+fn left_behind(inside: &Inside, scratch: &Path) {
+    let one = scratch.join("one");
+    world(inside, &one).close().expect("an end");
+    assert_eq!(leftovers(&one), Vec::<String>::new());
+    let two = scratch.join("two");
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _world = world(inside, &two);
+        assert!(!leftovers(&two).is_empty(), "while it is there, it is seen");
+        panic!("on purpose");
+    }));
+    let message = panicked.expect_err("it panicked");
+    assert_eq!(message.downcast_ref::<&str>(), Some(&"on purpose"));
+    assert_eq!(leftovers(&two), Vec::<String>::new());
+}
+
+/// Returns mounts and loop devices of a scratch directory, and control groups of this run.
+fn leftovers(scratch: &Path) -> Vec<String> {
+    let scratch = scratch.display().to_string();
+    let mut found = Vec::new();
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    found.extend(mounts.lines().filter(|line| line.contains(&scratch)).map(str::to_owned));
+    for device in fs::read_dir("/sys/block").expect("block devices").flatten() {
+        let file = fs::read_to_string(device.path().join("loop/backing_file"));
+        found.extend(file.ok().filter(|file| file.contains(&scratch)));
+    }
+    let own = format!("alluvium-world-{}-", std::env::var("ALLUVIUM_WORLD_OUTER").expect("inside"));
+    for controller in ["cpu", "memory", "blkio"] {
+        let groups = fs::read_dir(format!("/sys/fs/cgroup/{controller}")).expect("groups");
+        let names = groups.flatten().map(|group| group.file_name().to_string_lossy().into_owned());
+        found.extend(names.filter(|name| name.starts_with(&own)));
+    }
+    found
+}
