@@ -221,7 +221,7 @@ pub struct DatasetInfo {
     pub key_columns: Vec<String>,
     /// The bucket of its files.
     pub bucket: String,
-    /// The index of the last change that a user asked for.
+    /// The index of the last change that a user asked for; `index`, when it changed since then.
     pub changed_at: LogIndex,
     /// Reads below it are refused.
     pub floor: LogIndex,

@@ -24,6 +24,14 @@ pub enum Error {
     /// Consensus could not take the command.
     #[error(transparent)]
     Raft(#[from] alluvium_raft::Error),
+    /// A data file is not on this node: it has not made or read it yet, or lost it. Other members have it.
+    #[error("dataset {dataset}: data file {file} is not on this node yet")]
+    FileNotHere {
+        /// The dataset's name.
+        dataset: String,
+        /// The file.
+        file: u64,
+    },
     /// The node is not in quarantine: its state is that of the others, as far as anyone knows.
     #[error("this node is not in quarantine: there is nothing to reinstall")]
     NotInQuarantine,
@@ -299,7 +307,9 @@ impl Error {
                 ErrorKind::OutOfRange
             }
             Self::NotInQuarantine => ErrorKind::InvalidArgument,
-            Self::Reopen | Self::Reinstall { .. } => ErrorKind::Unavailable,
+            Self::Reopen | Self::Reinstall { .. } | Self::FileNotHere { .. } => {
+                ErrorKind::Unavailable
+            }
             Self::NotReached { .. } => ErrorKind::DeadlineExceeded,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
             Self::JobFailed { kind, .. }

@@ -410,6 +410,11 @@ impl Node {
         self.parts.shutdown.subscribe()
     }
 
+    /// Returns a handle for the node's own work, which does not keep it open.
+    pub(crate) fn without_owner(&self) -> Self {
+        Self { parts: Arc::clone(&self.parts), _owner: None }
+    }
+
     /// Says whether the node was told to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         *self.parts.shutdown.borrow()

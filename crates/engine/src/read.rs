@@ -28,10 +28,14 @@ pub struct QueryStream {
     limit: Duration,
     // Read by whoever polls, emptied by the guard at the deadline; held for one poll only.
     running: Arc<Mutex<Option<Running>>>,
+    explain: Explanation,
     /// Closed when the stream is dropped: then the guard has nothing left to do.
     _read: oneshot::Sender<()>,
     shutdown: watch::Receiver<bool>,
 }
+
+/// Makes an error of a query one of the node's.
+type Explanation = Arc<dyn Fn(alluvium_query::Error) -> Error + Send + Sync>;
 
 /// What a query holds while it runs: its plan, its memory, and the files that it may yet read.
 struct Running {
@@ -44,13 +48,14 @@ impl QueryStream {
         batches: alluvium_query::QueryStream,
         lease: Lease,
         (limit, shutdown): (Duration, watch::Receiver<bool>),
+        explain: Explanation,
     ) -> (Self, Guard) {
         let (schema, index) = (Arc::clone(&batches.schema), batches.index);
         let running = Arc::new(Mutex::new(Some(Running { batches, _lease: lease })));
         let (read, dropped) = oneshot::channel();
         let stop = shutdown.clone();
         let guard = Guard { running: Arc::downgrade(&running), limit, dropped, stop };
-        (Self { schema, index, limit, running, _read: read, shutdown }, guard)
+        (Self { schema, index, limit, running, explain, _read: read, shutdown }, guard)
     }
 
     /// Returns the columns of the answer.
@@ -91,7 +96,8 @@ impl Stream for QueryStream {
             let late = alluvium_query::Error::Deadline { timeout_ms };
             return Poll::Ready(Some(Err(late.into())));
         };
-        query.batches.poll_next_unpin(cx).map(|item| item.map(|batch| batch.map_err(Error::from)))
+        let batch = query.batches.poll_next_unpin(cx);
+        batch.map(|item| item.map(|batch| batch.map_err(|error| (self.explain)(error))))
     }
 }
 
@@ -145,15 +151,39 @@ impl Node {
             ..QueryRequest::at(at)
         };
         let limit = options.timeout.unwrap_or_else(|| self.statement_timeout());
-        let batches = self.query().run(text, request).await?;
-        let (stream, guard) = QueryStream::new(batches, lease, (limit, self.stopping()));
+        let explain = self.explanation();
+        let batches = self.query().run(text, request).await.map_err(|error| explain(error))?;
+        let (stream, guard) = QueryStream::new(batches, lease, (limit, self.stopping()), explain);
         self.tasks().task("query-guard", guard.watch().boxed());
         Ok(stream)
     }
 
+    /// Returns what makes an error of a query one of this node's. A file that is not there is damage on a node that is
+    /// alone; a member asks the others for it.
+    fn explanation(&self) -> Explanation {
+        let member = self.cluster().is_some().then(|| self.without_owner());
+        Arc::new(move |error| {
+            let missing = matches!(
+                alluvium_storage::Error::find_in(&error),
+                Some(alluvium_storage::Error::Missing { .. })
+            );
+            match (&member, error) {
+                (Some(member), alluvium_query::Error::DataFile { dataset, file, .. })
+                    if missing =>
+                {
+                    member.replica().forget_ready();
+                    member.jobs().wake();
+                    Error::FileNotHere { dataset, file }
+                }
+                (_, error) => error.into(),
+            }
+        })
+    }
+
     async fn await_files_for(&self, at: LogIndex, options: &SqlOptions) -> Result<(), Error> {
         let limit = options.timeout.unwrap_or_else(|| self.statement_timeout());
-        let waited = tokio::time::timeout(limit, self.await_files(at)).await;
+        let files = self.await_files(at, options.local || options.max_stale.is_some());
+        let waited = tokio::time::timeout(limit, files).await;
         waited.map_err(|_elapsed| Error::NotReached { index: at, applied: self.applied() })?
     }
 
@@ -217,8 +247,31 @@ impl Node {
         let newest = self.linearizable().await?;
         let at = self.readable(as_of, newest)?;
         match catalog::find(self.view(), &parsed, at)? {
+            Some(record) if as_of.is_none() => self.describe_newest(record, at),
             Some(record) => self.describe(&record, at),
             None => Err(self.not_found(name, at)?),
+        }
+    }
+
+    /// Describes a dataset at `at` or, when it changes meanwhile, at a later index: an answer must not name a change that is
+    /// above its own index.
+    fn describe_newest(
+        &self,
+        mut record: DatasetRecord,
+        mut at: LogIndex,
+    ) -> Result<DatasetInfo, Error> {
+        loop {
+            let before = catalog::counters(self.view(), record.dataset)?.changed_at;
+            let described = self.describe(&record, at)?;
+            let after = catalog::counters(self.view(), record.dataset)?.changed_at;
+            if before == after && after <= at {
+                return Ok(described);
+            }
+            at = self.applied();
+            let Some(newer) = catalog::find(self.view(), &record.name, at)? else {
+                return Err(self.not_found(record.name.as_str(), at)?);
+            };
+            record = newer;
         }
     }
 
@@ -245,7 +298,8 @@ impl Node {
             schema: alluvium_rows::to_arrow(&schema),
             key_columns: schema.key_columns,
             bucket: record.bucket.clone(),
-            changed_at,
+            // Its last change may be above the index of the answer; nobody may expect that one who saw only this.
+            changed_at: changed_at.min(at),
             floor: record.floor,
             files: live.len() as u64,
             file_bytes: attested().map(|file| file.digest.len_bytes).sum(),

@@ -61,6 +61,11 @@ impl Replica {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
+    /// Forgets what is ready: each file is looked for again.
+    pub(crate) fn forget_ready(&self) {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Forgets files that the state does not know any more.
     fn keep(&self, known: &BTreeSet<FileKey>, planned: &BTreeSet<FileKey>) {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,12 +165,12 @@ impl Node {
     }
 
     /// Waits until every file that a read at an index may need is in this node's buckets, but for those that cannot be
-    /// had at present: a query that needs one of these fails by its name. While the node has not caught up it makes no
-    /// file, and there is nothing to wait for.
+    /// had at present: a query that needs one of these fails by its name. A node that has not caught up makes no file: a
+    /// local read does not wait for it.
     ///
     /// # Errors
     /// When the metadata cannot be read, or the task that makes files has died.
-    pub(crate) async fn await_files(&self, at: LogIndex) -> Result<(), Error> {
+    pub(crate) async fn await_files(&self, at: LogIndex, is_local: bool) -> Result<(), Error> {
         if self.cluster().is_none() {
             return Ok(());
         }
@@ -173,8 +178,12 @@ impl Node {
         for (dataset, record) in self.missing(at)? {
             self.find(dataset, &record).await?;
         }
+        if self.missing(at)?.is_empty() || (is_local && !self.has_caught_up()) {
+            return Ok(());
+        }
+        self.until_caught_up().await;
         let mut rounds = self.jobs().rounds();
-        while self.has_caught_up() {
+        while !self.is_stopping() {
             let failed: BTreeSet<FileKey> =
                 self.jobs().failures().into_iter().map(|(key, _)| key).collect();
             let mut missing = self.missing(at)?.into_iter();

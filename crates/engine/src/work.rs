@@ -69,7 +69,7 @@ impl Node {
         }
         let at = self.linearizable().await?;
         let _lease = self.lease(at);
-        self.await_files(at).await?;
+        self.await_files(at, false).await?;
         let resolved = self.query().resolve_predicate(&target.record, at, predicate).await?;
         Ok(Written { index: at, count: resolved.rows })
     }
@@ -91,7 +91,7 @@ impl Node {
             let changed_at = catalog::counters(self.view(), target.record.dataset)?.changed_at;
             let at = self.linearizable().await?;
             let _lease = self.lease(at);
-            self.await_files(at).await?;
+            self.await_files(at, false).await?;
             let resolved = self.query().resolve_predicate(&target.record, at, predicate).await?;
             let blocks = keys::blocks_of(resolved.keys)?;
             let mut conditional = caller.clone();

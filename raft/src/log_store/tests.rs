@@ -132,7 +132,7 @@ async fn an_entry_of_a_newer_format_is_an_error_that_names_its_index() {
     log.wal.append_durable(vec![operation]).await.expect("synced");
     let mut reader = log.get_log_reader().await;
     let error = reader.try_get_log_entries(5..6).await.expect_err("is not read");
-    let text = "entry 5 cannot be read: an entry has format version 9, this program reads up to 1";
+    let text = "entry 5 cannot be read: an entry has format version 9, this program reads up to 2";
     assert_eq!(error.to_string(), text);
     let fault = log.health.fault().expect("is final");
     assert!(matches!(fault.as_ref(), Fault::Entry { index, .. } if index.0 == 5), "{fault:?}");

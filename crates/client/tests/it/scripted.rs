@@ -408,6 +408,13 @@ impl Lake for Scripted {
         not_scripted()
     }
 
+    async fn reinstall(
+        &self,
+        _: Request<v1::ReinstallRequest>,
+    ) -> Answers<v1::ReinstallResponse> {
+        not_scripted()
+    }
+
     async fn list_members(
         &self,
         _: Request<v1::ListMembersRequest>,

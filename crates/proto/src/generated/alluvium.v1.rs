@@ -343,7 +343,7 @@ pub struct Dataset {
     pub key_columns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, tag = "7")]
     pub bucket: ::prost::alloc::string::String,
-    /// The index of the last change that a user asked for.
+    /// The index of the last change that a user asked for; `index`, when it changed since then.
     #[prost(uint64, tag = "8")]
     pub changed_at: u64,
     /// Reads below it are refused.
