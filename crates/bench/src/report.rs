@@ -13,6 +13,9 @@ use crate::sample::Sample;
 use crate::stats::{median, range};
 
 const PAGE: &str = "docs/BENCHMARKS.md";
+/// What stands around the part of the page that another command writes.
+const CLUSTER_BEGIN: &str = "<!-- three nodes: begin -->";
+const CLUSTER_END: &str = "<!-- three nodes: end -->";
 
 /// What one benchmark found.
 #[derive(Debug, Clone)]
@@ -145,8 +148,16 @@ pub(crate) fn write_page(
     sections: &[Section],
 ) -> Result<()> {
     let path = root.join(PAGE);
-    std::fs::write(&path, page(machine, plan, sections))
-        .with_context(|| format!("write {}", path.display()))
+    let before = std::fs::read_to_string(&path).unwrap_or_else(|_new| String::new());
+    let page = page(machine, plan, sections) + &kept(&before);
+    std::fs::write(&path, page).with_context(|| format!("write {}", path.display()))
+}
+
+/// Returns the part of the page that `cargo xtask bench-cluster` wrote.
+fn kept(page: &str) -> String {
+    let part = page.find(CLUSTER_BEGIN).zip(page.find(CLUSTER_END));
+    let part = part.and_then(|(begin, end)| page.get(begin..end + CLUSTER_END.len()));
+    part.map_or_else(String::new, |part| format!("\n{part}\n"))
 }
 
 fn page(machine: &str, plan: &Plan, sections: &[Section]) -> String {
@@ -233,6 +244,13 @@ mod tests {
         {
             assert_eq!(figure(value), expected);
         }
+    }
+
+    #[test]
+    fn the_part_of_the_other_command_is_kept() {
+        let part = format!("{CLUSTER_BEGIN}\n## Three nodes\n{CLUSTER_END}");
+        assert_eq!(kept(&format!("# Benchmarks\n\n{part}\n")), format!("\n{part}\n"));
+        assert_eq!(kept("# Benchmarks\n"), "");
     }
 
     #[test]

@@ -130,6 +130,27 @@ pub(crate) fn bench(args: &[String]) -> Result<()> {
     child::run(command.args(args))
 }
 
+/// Runs the benchmarks of three nodes, with the program of this checkout unless `--binary` names another one.
+pub(crate) fn bench_cluster(args: &[String]) -> Result<()> {
+    setup::bench_cluster_tools()?;
+    let is_given = args.iter().any(|arg| arg == "--binary" || arg.starts_with("--binary="));
+    let mut build = child::cargo(&["build", "--release", "--package", "alluvium-bench-cluster"])?;
+    if !is_given {
+        // Together, so that both are built with the same features.
+        build.args(["--package", "alluvium-cli"]);
+    }
+    child::run(&mut build)?;
+    let release = child::target_dir()?.join("release");
+    let mut command = Command::new(release.join("alluvium-bench-cluster"));
+    command.current_dir(child::root()?);
+    // The page of this checkout is written, also where several share the target directory.
+    command.env("CARGO_MANIFEST_DIR", child::root()?.join("crates/bench-cluster"));
+    if !is_given {
+        command.arg("--binary").arg(release.join("alluvium"));
+    }
+    child::run(command.args(args))
+}
+
 /// Runs the jepsen harness. Its exit code says what the run was, so it is ours.
 pub(crate) fn jepsen(args: &[String]) -> Result<ExitCode> {
     setup::build_tools()?;

@@ -28,6 +28,8 @@ usage: cargo xtask <command>
   deny              hold .cargo/deny.toml: licenses, banned and second crates, sources
   fix               format the code and refresh the hashes in docs/formats
   bench [-- args]   run the benchmarks (crates/bench)
+  bench-cluster [-- args]
+                    run those of three nodes against etcd (crates/bench-cluster)
   fault [-- args]   run the fault tests at every point (tests/fault): hours
   jepsen [-- args]  run clients against a real cluster under real faults (jepsen); `--ci`: two minutes
   codegen           regenerate the committed protobuf code
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         "deny" => deny::check(),
         "fix" => commands::fix(),
         "bench" => commands::bench(rest),
+        "bench-cluster" => commands::bench_cluster(rest),
         "fault" => commands::fault(rest),
         "codegen" => commands::codegen(rest),
         "stats" => commands::stats(),

@@ -47,6 +47,12 @@ const PYTHON_VENV: Need = Need {
     is_present: || child::probe("python3", &["-c", "import venv, ensurepip"]).is_some(),
 };
 
+const ETCD: Need = Need {
+    package: "etcd-server",
+    reason: "the cluster benchmarks measure against it",
+    is_present: || child::probe("etcd", &["--version"]).is_some(),
+};
+
 /// Makes sure that the workspace can be built.
 pub(crate) fn build_tools() -> Result<()> {
     system_packages(&[CXX, LIBCLANG])
@@ -68,6 +74,11 @@ pub(crate) fn bench_tools() -> Result<PathBuf> {
         pip_install(&interpreter, &BENCH_PINS)?;
     }
     Ok(interpreter)
+}
+
+/// Makes sure that the peers of the cluster benchmarks can run.
+pub(crate) fn bench_cluster_tools() -> Result<()> {
+    system_packages(&[CXX, LIBCLANG, ETCD])
 }
 
 fn system_packages(needs: &[Need]) -> Result<()> {

@@ -64,6 +64,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("fault", &["stdx", "types", "wal", "state-machine", "engine"]),
     ("bench", &["stdx", "types", "wal", "ingest", "engine"]),
+    ("bench-cluster", &["stdx", "proto"]),
     ("jepsen", &["stdx", "proto", "checker", "world"]),
 ];
 
@@ -71,7 +72,20 @@ const EDGES: &[(&str, &[&str])] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["metastore"]),
     ("datafusion", &["query"]),
-    ("tonic", &["codegen", "proto", "peer", "client", "server", "cli", "integration", "jepsen"]),
+    (
+        "tonic",
+        &[
+            "codegen",
+            "proto",
+            "peer",
+            "client",
+            "server",
+            "cli",
+            "integration",
+            "jepsen",
+            "bench-cluster",
+        ],
+    ),
     ("openraft", &["raft", "peer"]),
     ("parquet", &["parquet", "ingest", "cli"]),
     // The state machine derives the encoding of its records; only `types::codec` frames and decodes.

@@ -1,0 +1,113 @@
+//! Committed commands per second against etcd.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::turn;
+use crate::alluvium::{self, Append};
+use crate::args::Args;
+use crate::contest::{Better, Case, Contender, SYNCED, Sample, Section};
+use crate::{closed_loop, etcd, rows};
+
+const NAME: &str = "commands";
+
+/// What is committed, and by how many clients.
+struct Shape {
+    title: &'static str,
+    bytes: usize,
+    /// Clients, and the ratio to reach against etcd.
+    points: &'static [(usize, Option<f64>)],
+    /// A figure is so many of these for each command.
+    weight: f64,
+    figure: &'static str,
+}
+
+const SMALL: Shape = Shape {
+    title: "commits: commands of 256 B",
+    bytes: 256,
+    points: &[(1, None), (16, None), (64, Some(4.0)), (256, Some(4.0))],
+    weight: 1.0,
+    figure: "commands/s",
+};
+const LARGE: Shape = Shape {
+    title: "commits: commands of 64 KiB",
+    bytes: 64 * 1024,
+    points: &[(1, None), (16, Some(4.0)), (64, None)],
+    weight: 1.0 / 16.0,
+    figure: "MiB/s",
+};
+
+pub(super) async fn run(args: &Args, scratch: &Path) -> Result<Vec<Section>> {
+    let mut sections = Vec::new();
+    for shape in [SMALL, LARGE] {
+        sections.push(contest(args, scratch, &shape).await?);
+    }
+    Ok(sections)
+}
+
+async fn contest(args: &Args, scratch: &Path, shape: &Shape) -> Result<Section> {
+    let case = |(clients, goal): &(usize, Option<f64>)| Case {
+        name: if *clients == 1 { "1 client".to_owned() } else { format!("{clients} clients") },
+        better: Better::Higher,
+        contenders: vec![
+            Contender::new("Alluvium", SYNCED, None),
+            Contender::new("etcd", SYNCED, *goal),
+        ],
+    };
+    let mut cases: Vec<Case> = shape.points.iter().map(case).collect();
+    for round in 1..=args.rounds {
+        for (at, (clients, _)) in shape.points.iter().enumerate() {
+            let what = |who| format!("{}, {clients} clients, {who}, round {round}", shape.title);
+            let ours = turn(scratch, what("Alluvium"), |directory| {
+                alluvium_turn(args, directory, shape, *clients)
+            });
+            cases[at].contenders[0].take(ours.await);
+            let theirs = turn(scratch, what("etcd"), |directory| {
+                etcd_turn(args, directory, shape, *clients)
+            });
+            cases[at].contenders[1].take(theirs.await);
+        }
+    }
+    Ok(Section {
+        title: shape.title,
+        note: "Clients call the leader and wait for each answer; 16 connections at most. A command of Alluvium is an \
+               append of one row with one value of random bytes, under the client's own session, so that a repetition \
+               would take effect once; it is an Arrow stream with its schema, so that more than the value is sent and \
+               logged. A command of etcd is a put of the same bytes under a new key. The clients share the two \
+               processors with the three nodes."
+            .to_owned(),
+        figure: shape.figure,
+        extras: &["p50 us", "p99 us"],
+        cases,
+    })
+}
+
+async fn alluvium_turn(
+    args: &Args,
+    directory: PathBuf,
+    shape: &Shape,
+    clients: usize,
+) -> Result<Sample> {
+    let mut cluster = alluvium::Cluster::start(&args.binary, &directory, &[]).await?;
+    let leader = cluster.leader().await?;
+    cluster.register(NAME, &rows::VALUE).await?;
+    let mut appends = Vec::new();
+    for value in rows::values(shape.bytes) {
+        appends.push(Append { name: NAME, streams: vec![rows::of_value(&value)?] });
+    }
+    let works = cluster.appends(leader, clients, &appends).await?;
+    closed_loop::run(works, args.millis).await?.sample(shape.weight)
+}
+
+async fn etcd_turn(
+    args: &Args,
+    directory: PathBuf,
+    shape: &Shape,
+    clients: usize,
+) -> Result<Sample> {
+    let mut cluster = etcd::Cluster::start(&directory).await?;
+    let leader = cluster.leader().await?;
+    let works = cluster.puts(leader, clients, &rows::values(shape.bytes)).await?;
+    closed_loop::run(works, args.millis).await?.sample(shape.weight)
+}
