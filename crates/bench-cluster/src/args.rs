@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// How often a leader is killed, all rounds together
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) kills: u64,
+    /// Only the commits of so many clients
+    #[arg(long)]
+    pub(crate) clients: Option<usize>,
     /// Mebibytes of rows that a new node takes over
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(128..))]
     pub(crate) snapshot_mib: u64,

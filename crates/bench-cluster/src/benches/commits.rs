@@ -8,7 +8,7 @@ use super::turn;
 use crate::alluvium::{self, Append};
 use crate::args::Args;
 use crate::contest::{Better, Case, Contender, SYNCED, Sample, Section};
-use crate::{closed_loop, etcd, rows};
+use crate::{closed_loop, etcd, limits, rows};
 
 const NAME: &str = "commands";
 
@@ -55,9 +55,11 @@ async fn contest(args: &Args, scratch: &Path, shape: &Shape) -> Result<Section> 
             Contender::new("etcd", SYNCED, *goal),
         ],
     };
-    let mut cases: Vec<Case> = shape.points.iter().map(case).collect();
+    let is_wanted = |clients: usize| args.clients.is_none_or(|only| only == clients);
+    let points: Vec<_> = shape.points.iter().filter(|(clients, _)| is_wanted(*clients)).collect();
+    let mut cases: Vec<Case> = points.iter().map(|point| case(point)).collect();
     for round in 1..=args.rounds {
-        for (at, (clients, _)) in shape.points.iter().enumerate() {
+        for (at, (clients, _)) in points.iter().enumerate() {
             let what = |who| format!("{}, {clients} clients, {who}, round {round}", shape.title);
             let ours = turn(scratch, what("Alluvium"), |directory| {
                 alluvium_turn(args, directory, shape, *clients)
@@ -93,7 +95,7 @@ async fn alluvium_turn(
     let leader = cluster.leader().await?;
     cluster.register(NAME, &rows::VALUE).await?;
     let mut appends = Vec::new();
-    for value in rows::values(shape.bytes) {
+    for value in rows::values(shape.bytes, limits::PAYLOADS) {
         appends.push(Append { name: NAME, streams: vec![rows::of_value(&value)?] });
     }
     let works = cluster.appends(leader, clients, &appends).await?;
@@ -108,6 +110,6 @@ async fn etcd_turn(
 ) -> Result<Sample> {
     let mut cluster = etcd::Cluster::start(&directory).await?;
     let leader = cluster.leader().await?;
-    let works = cluster.puts(leader, clients, &rows::values(shape.bytes)).await?;
+    let works = cluster.puts(leader, clients, &rows::values(shape.bytes, limits::PAYLOADS)).await?;
     closed_loop::run(works, args.millis).await?.sample(shape.weight)
 }

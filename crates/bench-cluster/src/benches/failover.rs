@@ -157,7 +157,7 @@ fn sample(gaps: &Result<Vec<u64>>, per_mille: usize) -> Result<Sample> {
 async fn alluvium_turn(args: &Args, directory: PathBuf, kills: u64) -> Result<Vec<u64>> {
     let mut cluster = alluvium::Cluster::start(&args.binary, &directory, &[]).await?;
     cluster.register(NAME, &rows::VALUE).await?;
-    let value = rows::values(BYTES).swap_remove(0);
+    let value = rows::values(BYTES, limits::PAYLOADS).swap_remove(0);
     let append = Append { name: NAME, streams: vec![rows::of_value(&value)?] };
     let mut works = Vec::new();
     for prober in 0..limits::PROBERS * limits::NODES {
@@ -178,7 +178,7 @@ async fn alluvium_turn(args: &Args, directory: PathBuf, kills: u64) -> Result<Ve
 
 async fn etcd_turn(directory: PathBuf, kills: u64) -> Result<Vec<u64>> {
     let mut cluster = etcd::Cluster::start(&directory).await?;
-    let values = rows::values(BYTES);
+    let values = rows::values(BYTES, limits::PAYLOADS);
     let mut works = Vec::new();
     for prober in 0..limits::PROBERS * limits::NODES {
         works.push(cluster.prober(prober % limits::NODES, prober, &values)?);

@@ -84,7 +84,7 @@ async fn alluvium_turn(
 async fn etcd_turn(args: &Args, directory: PathBuf, is_serializable: bool) -> Result<Sample> {
     let mut cluster = etcd::Cluster::start(&directory).await?;
     let leader = cluster.leader().await?;
-    let mut works = cluster.puts(leader, 1, &rows::values(256)).await?;
+    let mut works = cluster.puts(leader, 1, &rows::values(256, 1)).await?;
     works[0]().await?;
     let follower = (leader + 1) % limits::NODES;
     // A serializable read may come before the put: the follower is asked once through the leader.

@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 
 use alluvium_stdx::{Clock as _, SystemClock};
 use anyhow::{Context as _, Result};
+use tokio::time::Instant;
 
 use super::turn;
 use crate::alluvium::{Append, Cluster};
 use crate::args::Args;
+use crate::closed_loop::Work;
 use crate::connect::until;
 use crate::contest::{Better, Case, Contender, SYNCED, Sample, Section};
-use crate::rows;
+use crate::{limits, rows};
 
 const NAME: &str = "commands";
 const VALUE_BYTES: usize = 64 * 1024;
 /// Rows of one append: one MiB of them.
 const ROWS: usize = 16;
-const CLIENTS: usize = 4;
 /// A log so short that a new node cannot be served from it.
 const OPTIONS: [&str; 4] = ["--log-bytes", "64MiB", "--segment-bytes", "8MiB"];
 const COPY_BUFFER_BYTES: usize = 1 << 20;
@@ -82,17 +83,29 @@ fn sample(bytes: u64, elapsed_ns: u64) -> Sample {
     Sample { value: megabytes / seconds, extras: vec![megabytes, seconds] }
 }
 
-/// Appends random bytes, which no compression makes fewer.
+/// Appends random bytes, no two rows alike: no encoding makes fewer of them.
 async fn fill(cluster: &Cluster, leader: usize, mebibytes: u64) -> Result<()> {
+    let count = usize::try_from(mebibytes)? * ROWS;
     let mut appends = Vec::new();
-    for values in rows::values(VALUE_BYTES).chunks(ROWS) {
+    for values in rows::values(VALUE_BYTES, count).chunks(ROWS) {
         appends.push(Append { name: NAME, streams: vec![rows::of_values(values)?] });
     }
-    let mut works = cluster.appends(leader, CLIENTS, &appends).await?;
-    for _ in 0..mebibytes.div_ceil(CLIENTS as u64) {
-        futures::future::try_join_all(works.iter_mut().map(|work| work())).await?;
+    let mut works = cluster.appends(leader, 1, &appends).await?;
+    for _ in &appends {
+        patiently(&mut works[0]).await?;
     }
     Ok(())
+}
+
+/// Appends, again and again while the node asks for time to put rows into files.
+async fn patiently(work: &mut Work) -> Result<()> {
+    let end = Instant::now() + limits::READY_MAX;
+    loop {
+        match work().await {
+            Err(_refused) if Instant::now() < end => tokio::time::sleep(limits::LOOK).await,
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Waits until the leader's log begins behind what it began with, and all files are made.
