@@ -10,6 +10,7 @@ use alluvium_proto::v1;
 use alluvium_proto::v1::lake_client::LakeClient;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream;
 use serde_json::Value;
 use tonic::transport::Channel;
@@ -199,22 +200,37 @@ impl Cluster {
         answer.context("register a dataset").map(drop)
     }
 
-    /// Returns clients that each append, under a session of their own.
+    /// Returns clients that each append; if they are numbered, under a session of their own.
     pub(crate) async fn appends(
         &self,
         at: usize,
         clients: usize,
-        appends: &[Append],
+        (appends, is_numbered): (&[Append], bool),
     ) -> Result<Vec<Work>> {
         let channels = connections(self.url(at), clients).await?;
         let mut works = Vec::new();
         for client in 0..clients {
             let mut lake = LakeClient::new(channels[client % channels.len()].clone());
-            let message = v1::OpenSessionRequest { actor: ACTOR.to_owned(), ttl_ms: None };
-            let session = lake.open_session(message).await.context("open a session")?;
-            works.push(append(lake, Some(session.into_inner().session_id), appends));
+            let session = match is_numbered {
+                true => Some(open_session(&mut lake).await?),
+                false => None,
+            };
+            works.push(append(lake, session, appends));
         }
         Ok(works)
+    }
+
+    /// Returns clients that each open sessions.
+    pub(crate) async fn sessions(&self, at: usize, clients: usize) -> Result<Vec<Work>> {
+        let channels = connections(self.url(at), clients).await?;
+        let work = |client: usize| {
+            let lake = LakeClient::new(channels[client % channels.len()].clone());
+            Box::new(move || -> BoxFuture<'static, Result<()>> {
+                let mut lake = lake.clone();
+                Box::pin(async move { open_session(&mut lake).await.map(drop) })
+            }) as Work
+        };
+        Ok((0..clients).map(work).collect())
     }
 
     /// Returns a client without a session, whose connection is made anew when it broke.
@@ -235,6 +251,12 @@ impl Cluster {
         };
         Ok((0..clients).map(work).collect())
     }
+}
+
+async fn open_session(lake: &mut LakeClient<Channel>) -> Result<u64> {
+    let message = v1::OpenSessionRequest { actor: ACTOR.to_owned(), ttl_ms: None };
+    let answer = lake.open_session(message).await.context("open a session")?;
+    Ok(answer.into_inner().session_id)
 }
 
 fn ask(lake: LakeClient<Channel>, sql: &'static str, level: Level) -> Work {

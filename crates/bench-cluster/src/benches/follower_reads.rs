@@ -73,7 +73,7 @@ async fn alluvium_turn(
     let leader = cluster.leader().await?;
     cluster.register(NAME, &rows::READING).await?;
     let append = Append { name: NAME, streams: rows::readings(ROWS)? };
-    let mut works = cluster.appends(leader, 1, std::slice::from_ref(&append)).await?;
+    let mut works = cluster.appends(leader, 1, (std::slice::from_ref(&append), true)).await?;
     works[0]().await?;
     let follower = (leader + 1) % limits::NODES;
     cluster.catch_up(leader, follower).await?;

@@ -64,7 +64,7 @@ async fn replicated(
     let leader = cluster.leader().await?;
     cluster.register(NAME, &rows::READING).await?;
     let appends = [Append { name: NAME, streams: rows::readings(rows)? }];
-    let works = cluster.appends(leader, clients, &appends).await?;
+    let works = cluster.appends(leader, clients, (&appends, true)).await?;
     closed_loop::run(works, args.millis).await?.sample(rows as f64)
 }
 

@@ -90,7 +90,7 @@ async fn fill(cluster: &Cluster, leader: usize, mebibytes: u64) -> Result<()> {
     for values in rows::values(VALUE_BYTES, count).chunks(ROWS) {
         appends.push(Append { name: NAME, streams: vec![rows::of_values(values)?] });
     }
-    let mut works = cluster.appends(leader, 1, &appends).await?;
+    let mut works = cluster.appends(leader, 1, (&appends, true)).await?;
     for _ in &appends {
         patiently(&mut works[0]).await?;
     }
