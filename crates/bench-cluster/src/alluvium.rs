@@ -17,8 +17,8 @@ use tonic::transport::Channel;
 
 use crate::closed_loop::Work;
 use crate::connect::{connect, connect_lazily, connections, until};
+use crate::daemon::Daemon;
 use crate::limits;
-use crate::process::Process;
 
 pub(crate) const ACTOR: &str = "bench";
 
@@ -28,7 +28,7 @@ struct Node {
     url: String,
     peer: String,
     id: u64,
-    process: Option<Process>,
+    daemon: Option<Daemon>,
 }
 
 /// See the module.
@@ -71,7 +71,7 @@ impl Cluster {
         let directory = self.directory.join(format!("node-{at}"));
         let any = "127.0.0.1:0".to_owned();
         let (url, peer) = (format!("http://{any}"), any);
-        self.nodes.push(Node { directory, url, peer, id: 0, process: None });
+        self.nodes.push(Node { directory, url, peer, id: 0, daemon: None });
         self.start_node(at).await?;
         Ok(at)
     }
@@ -88,9 +88,9 @@ impl Cluster {
         for member in members {
             command.args(["--join", &member]);
         }
-        let mut process = Process::start(command, &node.directory)?;
+        let mut daemon = Daemon::start(command, &node.directory)?;
         let line = loop {
-            match process.first_line()? {
+            match daemon.first_line()? {
                 Some(line) => break line,
                 None => tokio::time::sleep(limits::LOOK).await,
             }
@@ -99,7 +99,7 @@ impl Cluster {
         let text = |key: &str| said[key].as_str().map(str::to_owned).context("an address");
         (node.url, node.peer) = (text("listening")?, text("peer")?);
         node.id = said["node_id"].as_u64().context("a node says who it is")?;
-        node.process = Some(process);
+        node.daemon = Some(daemon);
         Ok(())
     }
 
@@ -129,20 +129,20 @@ impl Cluster {
     /// Waits until all running nodes follow one running leader, and returns its position.
     pub(crate) async fn leader(&mut self) -> Result<usize> {
         for node in &mut self.nodes {
-            node.process.as_mut().map_or(Ok(()), Process::check)?;
+            node.daemon.as_mut().map_or(Ok(()), Daemon::check)?;
         }
         let cluster = &*self;
         until("a leader", || async move {
             let mut told = Vec::new();
             for (at, node) in cluster.nodes.iter().enumerate() {
-                if node.process.is_some() {
+                if node.daemon.is_some() {
                     let Ok(status) = cluster.status(at).await else { return Ok(None) };
                     told.push(status.leader);
                 }
             }
             let first = told.first().copied().flatten();
             let is_one = told.iter().all(|leader| *leader == first);
-            let is_it = |node: &Node| Some(node.id) == first && node.process.is_some();
+            let is_it = |node: &Node| Some(node.id) == first && node.daemon.is_some();
             Ok(cluster.nodes.iter().position(is_it).filter(|_| is_one))
         })
         .await
@@ -158,11 +158,11 @@ impl Cluster {
 
     /// Returns what a node said to standard error.
     pub(crate) fn errors(&self, at: usize) -> String {
-        self.nodes[at].process.as_ref().map(Process::errors).unwrap_or_default()
+        self.nodes[at].daemon.as_ref().map(Daemon::errors).unwrap_or_default()
     }
 
     pub(crate) fn kill(&mut self, at: usize) -> Result<()> {
-        self.nodes[at].process.take().context("the node runs")?.kill()
+        self.nodes[at].daemon.take().context("the node runs")?.kill()
     }
 
     /// Starts a killed node again and waits until it has what the leader has.

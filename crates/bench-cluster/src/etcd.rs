@@ -12,9 +12,9 @@ use tonic::transport::Channel;
 
 use crate::closed_loop::Work;
 use crate::connect::{connect, connect_lazily, connections, until};
+use crate::daemon::Daemon;
 use crate::etcd_api::{self, PutRequest, RangeRequest, StatusResponse};
 use crate::limits;
-use crate::process::Process;
 
 /// Bytes that a database may have: above everything that is measured.
 const QUOTA_BYTES: u64 = 8 << 30;
@@ -27,7 +27,7 @@ struct Node {
     url: String,
     peer: String,
     directory: PathBuf,
-    process: Option<Process>,
+    daemon: Option<Daemon>,
 }
 
 /// See the module.
@@ -45,7 +45,7 @@ impl Cluster {
             url: format!("http://127.0.0.1:{}", ports[2 * at]),
             peer: format!("http://127.0.0.1:{}", ports[2 * at + 1]),
             directory: directory.join(format!("etcd-{at}")),
-            process: None,
+            daemon: None,
         };
         let mut cluster = Self { nodes: (0..limits::NODES).map(node).collect() };
         for at in 0..limits::NODES {
@@ -70,7 +70,7 @@ impl Cluster {
         command.args(["--quota-backend-bytes", &QUOTA_BYTES.to_string()]);
         command.args(["--max-request-bytes", &REQUEST_BYTES_MAX.to_string()]);
         command.args(["--logger", "zap", "--log-level", "warn"]);
-        node.process = Some(Process::start(command, &node.directory)?);
+        node.daemon = Some(Daemon::start(command, &node.directory)?);
         Ok(())
     }
 
@@ -81,13 +81,13 @@ impl Cluster {
     /// Waits until all running nodes follow one running leader, and returns its position.
     pub(crate) async fn leader(&mut self) -> Result<usize> {
         for node in &mut self.nodes {
-            node.process.as_mut().map_or(Ok(()), Process::check)?;
+            node.daemon.as_mut().map_or(Ok(()), Daemon::check)?;
         }
         let nodes = &self.nodes;
         until("etcd elects a leader", || async move {
             let (mut told, mut found) = (Vec::new(), None);
             for (at, node) in nodes.iter().enumerate() {
-                if node.process.is_none() {
+                if node.daemon.is_none() {
                     continue;
                 }
                 let Ok(status) = Self::status(&node.url).await else { return Ok(None) };
@@ -108,7 +108,7 @@ impl Cluster {
     }
 
     pub(crate) fn kill(&mut self, at: usize) -> Result<()> {
-        self.nodes[at].process.take().context("the node runs")?.kill()
+        self.nodes[at].daemon.take().context("the node runs")?.kill()
     }
 
     /// Starts a killed node again and waits until it has what the leader has.

@@ -8,6 +8,8 @@ use std::process::Command;
 use alluvium_stdx::Clock;
 
 const UNKNOWN: &str = "unknown";
+/// The load above which a machine is not quiet.
+const BUSY: f64 = 1.5;
 
 /// Returns a list in Markdown: when, on what, with which versions.
 pub(crate) fn describe(data: &Path, clock: &dyn Clock) -> String {
@@ -55,7 +57,9 @@ fn memory() -> String {
 fn load() -> String {
     let line = first_line("/proc/loadavg");
     let minute = line.split(' ').next().unwrap_or(UNKNOWN);
-    format!("{minute} (mean of runnable tasks over one minute; 0 is a quiet machine)")
+    let is_busy = minute.parse::<f64>().is_ok_and(|load| BUSY < load);
+    let beside = if is_busy { "; **other work ran beside this run**" } else { "" };
+    format!("{minute} (runnable tasks, mean of a minute; 0 is a quiet machine){beside}")
 }
 
 /// Returns the type of the file system that holds `data`: of the longest mount point above it.

@@ -11,13 +11,13 @@ use anyhow::{Context as _, Result, bail};
 
 /// A running node and where its words go.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct Daemon {
     child: Child,
     out: PathBuf,
     errors: PathBuf,
 }
 
-impl Process {
+impl Daemon {
     /// Starts a program whose words go to files beside `directory`.
     pub(crate) fn start(mut command: Command, directory: &Path) -> Result<Self> {
         let (out, errors) = (directory.with_extension("out"), directory.with_extension("err"));
@@ -59,7 +59,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for Daemon {
     fn drop(&mut self) {
         // It may be over already.
         drop(self.child.kill());
