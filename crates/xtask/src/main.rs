@@ -7,6 +7,7 @@
 mod child;
 mod commands;
 mod deny;
+mod jepsen;
 mod lexer;
 mod manifest;
 mod setup;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         Some(_) | None => &args,
     };
     if command == "jepsen" {
-        return commands::jepsen(rest).unwrap_or_else(|error| failure(&error));
+        return jepsen::run(rest).unwrap_or_else(|error| failure(&error));
     }
     let outcome = match command.as_str() {
         "demo" => commands::demo(rest),
