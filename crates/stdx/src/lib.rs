@@ -16,6 +16,7 @@ pub mod invariant;
 #[cfg(feature = "planted")]
 pub mod plant;
 pub mod prng;
+pub mod process;
 pub mod spawn;
 
 pub use clock::{Clock, ManualClock, SystemClock};

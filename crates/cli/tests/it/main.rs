@@ -4,6 +4,7 @@
 mod cluster;
 mod commands;
 mod conditions;
+mod crowd;
 mod deadlines;
 mod failures;
 mod faults;
