@@ -6,6 +6,7 @@ mod commands;
 mod conditions;
 mod crowd;
 mod deadlines;
+mod embedded;
 mod failures;
 mod faults;
 mod formats;
