@@ -39,12 +39,12 @@ struct Unopened {
 
 /// What calls are told of their connection.
 #[derive(Debug, Clone)]
-pub struct Info {
+pub struct Origin {
     remote: Option<SocketAddr>,
     guest: Arc<Guest>,
 }
 
-impl Info {
+impl Origin {
     pub(crate) fn guest(&self) -> &Arc<Guest> {
         &self.guest
     }
@@ -53,7 +53,7 @@ impl Info {
 /// Returns where a call comes from.
 #[must_use]
 pub fn remote_address(extensions: &Extensions) -> Option<SocketAddr> {
-    extensions.get::<Info>().and_then(|info| info.remote)
+    extensions.get::<Origin>().and_then(|origin| origin.remote)
 }
 
 impl Connection {
@@ -91,10 +91,10 @@ impl Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Info;
+    type ConnectInfo = Origin;
 
-    fn connect_info(&self) -> Info {
-        Info { remote: self.stream.peer_addr().ok(), guest: Arc::clone(&self.guest) }
+    fn connect_info(&self) -> Origin {
+        Origin { remote: self.stream.peer_addr().ok(), guest: Arc::clone(&self.guest) }
     }
 }
 

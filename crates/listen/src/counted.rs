@@ -17,7 +17,7 @@ use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
 
-use crate::connection::Info;
+use crate::connection::Origin;
 use crate::guests::Guest;
 
 /// A service whose open calls keep their connection its place.
@@ -53,7 +53,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let guest = request.extensions().get::<Info>().map(|info| Arc::clone(info.guest()));
+        let guest = request.extensions().get::<Origin>().map(|origin| Arc::clone(origin.guest()));
         let call = guest.map(OpenCall::begin);
         let answered = self.inner.call(request);
         let held = |answer: Response<B>| {

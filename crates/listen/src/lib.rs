@@ -17,6 +17,6 @@ mod counted;
 mod guests;
 mod port;
 
-pub use connection::{Connection, Info, remote_address};
+pub use connection::{Connection, Origin, remote_address};
 pub use counted::Counted;
 pub use port::{Opening, Port, Terms};

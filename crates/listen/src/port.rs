@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use alluvium_stdx::process::open_files_max;
+use alluvium_stdx::allowance::open_files_max;
 use futures::{Stream, StreamExt as _};
 use tokio::net::TcpSocket;
 use tokio::time::Sleep;

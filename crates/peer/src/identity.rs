@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alluvium_listen::{Info, remote_address};
+use alluvium_listen::{Origin, remote_address};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::transport::server::TlsConnectInfo;
@@ -128,7 +128,7 @@ impl Interceptor for Gate {
 }
 
 pub(crate) fn is_certified_as<T>(request: &Request<T>, claimed: Identity) -> bool {
-    let connection = request.extensions().get::<TlsConnectInfo<Info>>();
+    let connection = request.extensions().get::<TlsConnectInfo<Origin>>();
     let certificates = connection.and_then(TlsConnectInfo::peer_certs);
     let own = certificates.as_ref().and_then(|certificates| certificates.first());
     own.is_some_and(|certificate| speaks_for(certificate, claimed))

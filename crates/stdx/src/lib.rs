@@ -9,6 +9,7 @@
 //!
 //! Does not: know anything of logs, tables or rows.
 
+pub mod allowance;
 pub mod clock;
 pub mod durable;
 pub mod hash;
@@ -16,7 +17,6 @@ pub mod invariant;
 #[cfg(feature = "planted")]
 pub mod plant;
 pub mod prng;
-pub mod process;
 pub mod spawn;
 
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -78,7 +78,7 @@ fn is_over(mut stream: &TcpStream) -> bool {
 
 #[test]
 fn ten_thousand_idle_connections_cost_little_and_keep_nobody_out() {
-    let limit = alluvium_stdx::process::raise_open_files().expect("raises");
+    let limit = alluvium_stdx::allowance::raise_open_files().expect("raises");
     if limit < 2 * CROWD as u64 {
         // No other outcome is possible, and a smaller crowd would prove less than the name says.
         panic!("this needs {} open files, and {limit} are allowed: ulimit -n", 2 * CROWD);

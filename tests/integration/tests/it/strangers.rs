@@ -6,11 +6,11 @@ use std::time::Duration;
 use alluvium_proto::v1;
 use alluvium_proto::v1::lake_client::LakeClient;
 use alluvium_stdx::Prng;
-use alluvium_types::LogIndex;
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Request;
+use tonic::transport::Channel;
 
 use crate::museum::data_files;
 use crate::readers::{ROWS, two_files, wait_for_files};
@@ -51,8 +51,8 @@ async fn drip(address: SocketAddr, bytes: usize) {
 async fn connections_that_say_little_are_hung_up_on_and_others_are_served_meanwhile() {
     let lake = Lake::keyed().await;
     with_address(&lake, async |address| {
-        let slow = join_all((0..200).map(|number| drip(address, number % 20)));
-        let served = async {
+        let slow = Box::pin(join_all((0..200).map(|number| drip(address, number % 20))));
+        let served = Box::pin(async {
             let mut client = LakeClient::new(connect(address).await);
             for value in 0..20 {
                 lake.append(&[("a", value)]).await;
@@ -63,7 +63,7 @@ async fn connections_that_say_little_are_hung_up_on_and_others_are_served_meanwh
             let mut idle = reach(address).await;
             idle.write_all(PREFACE).await.expect("writes");
             idle
-        };
+        });
         let (_slow, mut idle) = tokio::join!(slow, served);
         let mut settings = [0; 9];
         idle.read_exact(&mut settings).await.expect("it was not hung up on");
@@ -80,7 +80,6 @@ fn nonsense() -> Vec<Vec<u8>> {
     let begun = |rest: &[u8]| [PREFACE, rest].concat();
     vec![
         random,
-        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
         // A client that believes there is TLS.
         b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".repeat(40),
         // A frame of 16 MiB, a stream that nobody opened, headers that do not decode.
@@ -106,26 +105,30 @@ async fn nonsense_is_hung_up_on_and_the_node_serves_on() {
     lake.node.shutdown().await.expect("stops");
 }
 
+/// Asks for an answer, and leaves it where it is while the files that it reads are replaced.
+async fn leave_unread(lake: &Lake, mut client: LakeClient<Channel>) {
+    let sql = "SELECT key, value FROM t".to_owned();
+    let mut request = Request::new(v1::QueryRequest { sql, ..v1::QueryRequest::default() });
+    request.set_timeout(Duration::from_secs(10));
+    let unread = client.query(request).await.expect("runs").into_inner();
+    lake.tombstone(&["key-0000000"]).await;
+    lake.node.compact(&caller(), "t").await.expect("compacts");
+    let floor = lake.node.applied();
+    lake.node.expire(&caller(), "t", Some(floor)).await.expect("expires");
+    assert_eq!(data_files(&lake.dir()).len(), 3, "the answer holds what it reads");
+    wait_for_files(lake, 1).await;
+    // It is there all the while, and nobody else waits for it.
+    lake.node.append(&caller(), "t", vec![batch(&[("b", 1)])]).await.expect("appends");
+    let (_, rows) = query(&mut client, "SELECT count(*) FROM t", None).await;
+    assert_eq!(rows.len(), 1);
+    drop(unread);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_never_reads_its_answer_holds_no_file_beyond_its_time() {
     let lake = two_files().await;
     with_channel(&lake, async |channel| {
-        let mut client = LakeClient::new(channel);
-        let sql = "SELECT key, value FROM t".to_owned();
-        let mut request = Request::new(v1::QueryRequest { sql, ..v1::QueryRequest::default() });
-        request.set_timeout(Duration::from_secs(10));
-        let unread = client.query(request).await.expect("runs").into_inner();
-        lake.tombstone(&["key-0000000"]).await;
-        lake.node.compact(&caller(), "t").await.expect("compacts");
-        let floor: LogIndex = lake.node.applied();
-        lake.node.expire(&caller(), "t", Some(floor)).await.expect("expires");
-        assert_eq!(data_files(&lake.dir()).len(), 3, "the answer holds what it reads");
-        wait_for_files(&lake, 1).await;
-        // It is there all the while, and nobody else waits for it.
-        lake.node.append(&caller(), "t", vec![batch(&[("b", 1)])]).await.expect("appends");
-        let (_, rows) = query(&mut client, "SELECT count(*) FROM t", None).await;
-        assert_eq!(rows.len(), 1);
-        drop(unread);
+        Box::pin(leave_unread(&lake, LakeClient::new(channel))).await;
     })
     .await;
     assert_eq!(lake.number("SELECT count(*) FROM t").await.expect("counts"), 2 * ROWS);
