@@ -9,8 +9,8 @@ use alluvium_raft::RaftNode;
 use alluvium_state_machine::record::ResultRecord;
 use alluvium_state_machine::{Key, Table, record_at};
 use alluvium_types::{
-    AttestOutcome, Checkpoint, Command, Entry, EntryKind, Envelope, LogIndex, RowSource, Sequence, SessionId,
-    StageContent, Term, TombstoneSource,
+    AttestOutcome, Checkpoint, Command, Entry, EntryKind, Envelope, LogIndex, RowSource, Sequence,
+    SessionId, StageContent, Term, TombstoneSource,
 };
 
 use crate::node::Node;

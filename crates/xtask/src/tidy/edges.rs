@@ -72,7 +72,10 @@ const EDGES: &[(&str, &[&str])] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["metastore"]),
     ("datafusion", &["query"]),
-    ("tonic", &["codegen", "proto", "listen", "peer", "client", "server", "cli", "integration", "jepsen"]),
+    (
+        "tonic",
+        &["codegen", "proto", "listen", "peer", "client", "server", "cli", "integration", "jepsen"],
+    ),
     ("openraft", &["raft", "peer"]),
     ("parquet", &["parquet", "ingest", "cli"]),
     // The state machine derives the encoding of its records; only `types::codec` frames and decodes.
