@@ -429,6 +429,7 @@ fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
             Membership::Lags { .. } | Membership::InProgress => ErrorKind::Unavailable,
             Membership::Taken { .. }
             | Membership::Used { .. }
+            | Membership::Unreachable { .. }
             | Membership::NoVote { .. }
             | Membership::LastVoter
             | Membership::Full

@@ -105,6 +105,20 @@ pub(crate) fn fault(args: &[String]) -> Result<()> {
     child::run(tests.env("ALLUVIUM_PYTHON", python).env("ALLUVIUM_FAULT_POINTS", "all"))
 }
 
+/// Runs the load under which openraft's issue 2116 lost a quorum, for minutes.
+pub(crate) fn load(args: &[String]) -> Result<()> {
+    let minutes: u64 = match args {
+        [] => 5,
+        [flag, minutes] if flag == "--minutes" => minutes.parse().context("--minutes N")?,
+        _ => bail!("usage: cargo xtask load [--minutes N]"),
+    };
+    let python = setup::test_tools()?;
+    // The tests' own build: its assertions are those under which openraft panicked.
+    let mut tests = child::cargo(&["nextest", "run", "--workspace", "--profile", "load"])?;
+    tests.arg("--no-capture").env("ALLUVIUM_PYTHON", python);
+    child::run(tests.env("ALLUVIUM_LOAD_SECONDS", (minutes * 60).to_string()))
+}
+
 /// Runs the benchmarks.
 pub(crate) fn bench(args: &[String]) -> Result<()> {
     ensure!(child::root()?.join(BENCH).exists(), "there is no {BENCH}: nothing to run");

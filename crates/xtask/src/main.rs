@@ -29,6 +29,7 @@ usage: cargo xtask <command>
   deny              hold .cargo/deny.toml: licenses, banned and second crates, sources
   fix               format the code and refresh the hashes in docs/formats
   bench [-- args]   run the benchmarks (crates/bench)
+  load [--minutes N]  write, snapshot and purge on three nodes for 5 minutes, or N
   fault [-- args]   run the fault tests at every point (tests/fault): hours
   jepsen [-- args]  run clients against a real cluster under real faults (jepsen); `--ci`: two minutes
   codegen           regenerate the committed protobuf code
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         "fix" => commands::fix(),
         "bench" => commands::bench(rest),
         "fault" => commands::fault(rest),
+        "load" => commands::load(rest),
         "codegen" => commands::codegen(rest),
         "stats" => commands::stats(),
         "help" | "-h" | "--help" => {
