@@ -151,6 +151,14 @@ pub enum MembershipFault {
         /// Entries that it lacks.
         behind: u64,
     },
+    /// The leader would never reach the node.
+    #[error("the leader cannot reach a node at {address}: {reason}")]
+    Unreachable {
+        /// Where it said that it is.
+        address: String,
+        /// Why not.
+        reason: Box<str>,
+    },
     /// Only a voter can lead.
     #[error("node {node} has no vote, so it cannot lead")]
     NoVote {

@@ -68,6 +68,7 @@ pub use crate::ids::{Lsn, Owner, Position, SegmentSeq, StreamId};
 pub use crate::operation::{Durable, Operation, Options, Record, StreamState};
 pub use crate::reader::Reader;
 pub use crate::recovery::{Notice, Recovery};
+pub use crate::segment::SEGMENT_PREFIX;
 pub use crate::service::WalService;
 pub use crate::shared::Callback;
 pub use crate::storage::fs::FsStorage;

@@ -18,7 +18,8 @@ pub(crate) const HEADER_LEN: usize = 4096;
 const CRC_LEN: usize = 4;
 const _: () = assert!(HEADER_LEN as u64 == limits::SEGMENT_HEADER_BYTES);
 
-const SEGMENT_PREFIX: &str = "segment-";
+/// What the names of segment files begin with; the rest is the number, so that they sort by age.
+pub const SEGMENT_PREFIX: &str = "segment-";
 const SPARE_PREFIX: &str = "spare-";
 const SUFFIX: &str = ".wal";
 /// Digits of the number in a name: all of a `u64`, so that names sort like numbers.

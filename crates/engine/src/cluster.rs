@@ -21,7 +21,7 @@ use futures::future::BoxFuture;
 use object_store::path::Path as ObjectPath;
 
 use crate::agreement::Digests;
-use crate::dir::{DataDir, Identity, NewIdentity};
+use crate::dir::{Claim, Identity, NewIdentity};
 use crate::jobs::Jobs;
 use crate::membership::Member;
 use crate::node::Node;
@@ -94,6 +94,7 @@ pub(crate) fn peer_identity(own: Identity) -> PeerIdentity {
 pub(crate) async fn identify(
     config: &Config,
     port: Option<&Port>,
+    claim: &Claim,
 ) -> Result<(Option<u64>, NewIdentity), Error> {
     let Some((peer, port)) = config.peer.as_ref().zip(port) else {
         let node_id = config.node_id.unwrap_or(FIRST_NODE);
@@ -101,7 +102,7 @@ pub(crate) async fn identify(
     };
     let certified = peer.security.identity()?;
     let wanted = certified.map(|own| own.node).or(config.node_id);
-    if let Some(known) = DataDir::identity_of(&config.data_dir)? {
+    if let Some(known) = claim.identity()? {
         if certified.is_some_and(|own| own != peer_identity(known)) {
             return Err(Error::OtherCertificate { path: config.data_dir.clone() });
         }
@@ -123,6 +124,8 @@ pub(crate) async fn identify(
                 let (node_id, cluster_id) = (node, Some(cluster));
                 return Ok((wanted, NewIdentity { node_id, cluster_id, joined: true }));
             }
+            // It answered for its cluster: the next address would only hide why.
+            Err(error @ alluvium_peer::Error::NotLetIn { .. }) => return Err(error.into()),
             Err(error) => refused = Some(error),
         }
     }

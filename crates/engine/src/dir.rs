@@ -60,33 +60,45 @@ pub(crate) struct NewIdentity {
     pub(crate) joined: bool,
 }
 
-impl DataDir {
-    /// Returns whose a directory is; nothing when it is new.
-    pub(crate) fn identity_of(root: &Path) -> Result<Option<Identity>, Error> {
-        match root.try_exists() {
-            Ok(true) => read_identity(root),
-            Ok(false) => Ok(None),
-            Err(source) => Err(unusable(root, source)),
-        }
+/// A directory that no other process has, whosever it is. It is taken before a cluster is asked to let the node in: of
+/// two processes on one new directory, the second would leave a member behind that nobody ever is.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    root: PathBuf,
+    lock: File,
+}
+
+impl Claim {
+    /// Takes a directory, making it when it is new.
+    pub(crate) fn take(root: &Path) -> Result<Self, Error> {
+        durable::create_dir_all(root).map_err(|source| unusable(root, source))?;
+        let lock = take_lock(root)?;
+        Ok(Self { root: root.to_owned(), lock })
     }
 
-    /// Opens a directory, making it when it is new. One that is not the `expected` node's is refused.
+    /// Returns whose the directory is; nothing when it is new.
+    pub(crate) fn identity(&self) -> Result<Option<Identity>, Error> {
+        read_identity(&self.root)
+    }
+
+    /// Opens the directory, as the new node's when it is nobody's. One that is not the `expected` node's is refused.
     pub(crate) fn open(
-        root: &Path,
+        self,
         expected: Option<u64>,
         new: NewIdentity,
         machine: &dyn Machine,
-    ) -> Result<Self, Error> {
-        durable::create_dir_all(root).map_err(|source| unusable(root, source))?;
-        let lock = take_lock(root)?;
-        let identity = match read_identity(root)? {
+    ) -> Result<DataDir, Error> {
+        let Self { root, lock } = self;
+        let identity = match read_identity(&root)? {
             Some(identity) => identity,
-            None => create_identity(root, new, machine.prng())?,
+            None => create_identity(&root, new, machine.prng())?,
         };
-        refuse_foreign(root, identity, expected.unwrap_or(identity.node_id))?;
-        Ok(Self { root: root.to_owned(), identity, _lock: Some(lock) })
+        refuse_foreign(&root, identity, expected.unwrap_or(identity.node_id))?;
+        Ok(DataDir { root, identity, _lock: Some(lock) })
     }
+}
 
+impl DataDir {
     /// Opens the directory of the `expected` node for reading what is there. Nothing in it is made or changed; while the value
     /// lives, no process can open the directory for writing, unless it has no lock file yet.
     pub(crate) fn look(root: &Path, expected: Option<u64>) -> Result<Self, Error> {
@@ -360,18 +372,21 @@ mod tests {
 
     fn owned(root: &Path, node_id: u64) -> Result<DataDir, Error> {
         let new = NewIdentity { node_id, cluster_id: None, joined: false };
-        DataDir::open(root, Some(node_id), new, &RealMachine::default())
+        Claim::take(root)?.open(Some(node_id), new, &RealMachine::default())
     }
 
     #[test]
     fn a_node_that_joined_is_told_from_one_that_founded() {
         let root = tempfile::tempdir().expect("temporary directory");
         let new = NewIdentity { node_id: 3, cluster_id: Some(7), joined: true };
-        assert_eq!(DataDir::identity_of(root.path()).expect("looks"), None);
-        let dir = DataDir::open(root.path(), None, new, &RealMachine::default()).expect("new");
+        let claim = Claim::take(root.path()).expect("new");
+        assert_eq!(claim.identity().expect("looks"), None);
+        let dir = claim.open(None, new, &RealMachine::default()).expect("new");
         let expected = Identity { cluster_id: 7, node_id: 3, joined: true };
         assert_eq!(dir.identity(), expected);
-        assert_eq!(DataDir::identity_of(root.path()).expect("looks"), Some(expected));
+        drop(dir);
+        let claim = Claim::take(root.path()).expect("free");
+        assert_eq!(claim.identity().expect("looks"), Some(expected));
         assert_eq!(encode_identity(expected)[8..16], [1, 0, 1, 0, 0, 0, 0, 0]);
     }
 

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use alluvium_state_machine::{StoreError, ViewError};
 use alluvium_types::{ErrorKind, FileId, LogIndex, Rejection};
 
+mod kinds;
+
+use kinds::{invalid_kind, is_full, peer_kind, raft_kind, storage_kind, store_kind, wal_kind};
+
 /// An error of a node. [`Error::kind`] says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -368,138 +372,5 @@ impl Error {
             _ => return None,
         };
         Some(fixed.to_owned())
-    }
-}
-
-fn invalid_kind(error: &alluvium_types::Error) -> ErrorKind {
-    use alluvium_types::Error as Types;
-    match error {
-        Types::TooLarge { .. } | Types::TooManyKeys { .. } => ErrorKind::ResourceExhausted,
-        Types::NewerFormat { .. } | Types::Frame { .. } => ErrorKind::Corrupt,
-        Types::NameEmpty
-        | Types::NameTooLong { .. }
-        | Types::NameCharacter { .. }
-        | Types::NameMixed { .. }
-        | Types::NameLookAlike { .. }
-        | Types::NameReserved { .. }
-        | Types::SchemaEmpty
-        | Types::TooManyColumns { .. }
-        | Types::DuplicateColumn { .. }
-        | Types::ColumnName { .. }
-        | Types::ColumnReserved { .. }
-        | Types::NestedTooDeep { .. }
-        | Types::IllegalType { .. }
-        | Types::KeyMissing { .. }
-        | Types::KeyTwice { .. }
-        | Types::KeyNullable { .. }
-        | Types::KeyType { .. }
-        | Types::TooManyKeyColumns { .. }
-        | Types::KeyTooLong { .. }
-        | Types::DuplicateKey { .. }
-        | Types::KeyBlock { .. } => ErrorKind::InvalidArgument,
-    }
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is wrong in the configuration")]
-fn peer_kind(error: &alluvium_peer::Error) -> ErrorKind {
-    use alluvium_peer::Error as Peer;
-    match error {
-        Peer::Join { .. } | Peer::Transport { .. } => ErrorKind::Unavailable,
-        Peer::Issue { .. } => ErrorKind::Internal,
-        _ => ErrorKind::InvalidArgument,
-    }
-}
-
-fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
-    use alluvium_raft::{Error as Raft, MembershipFault as Membership};
-    match error {
-        // A poisoned or stopped node decides nothing any more: another node, or a restart, does.
-        Raft::NotLeader { .. }
-        | Raft::Unavailable
-        | Raft::Ambiguous
-        | Raft::Poisoned { .. }
-        | Raft::Quarantined
-        | Raft::Shutdown => ErrorKind::Unavailable,
-        Raft::NotInLog { .. } => ErrorKind::OutOfRange,
-        Raft::ReadLog { source } => wal_kind(source),
-        Raft::ReadEntry { .. } | Raft::ReadSnapshot { .. } => ErrorKind::Corrupt,
-        Raft::OtherMembership | Raft::Config { .. } => ErrorKind::InvalidArgument,
-        Raft::Membership { fault } => match fault {
-            Membership::Unknown { .. } => ErrorKind::NotFound,
-            Membership::Lags { .. } | Membership::InProgress => ErrorKind::Unavailable,
-            Membership::Taken { .. }
-            | Membership::Used { .. }
-            | Membership::NoVote { .. }
-            | Membership::LastVoter
-            | Membership::Full
-            | Membership::Refused { .. } => ErrorKind::InvalidArgument,
-        },
-        Raft::Receive { .. } => ErrorKind::Unavailable,
-        Raft::LeaderFull { .. } => ErrorKind::StorageFull,
-        Raft::NotACommand | _ => ErrorKind::Internal,
-    }
-}
-
-fn wal_kind(error: &alluvium_wal::Error) -> ErrorKind {
-    use alluvium_wal::Error as Wal;
-    match error {
-        Wal::Full { .. } => ErrorKind::StorageFull,
-        Wal::Io { source, .. } if is_full(source) => ErrorKind::StorageFull,
-        Wal::Busy | Wal::Closed | Wal::Poisoned { .. } | Wal::Io { .. } => ErrorKind::Unavailable,
-        Wal::Foreign { .. } | Wal::NewerFormat { .. } => ErrorKind::InvalidArgument,
-        Wal::TooLarge { .. } => ErrorKind::ResourceExhausted,
-        Wal::NotFound { .. } => ErrorKind::OutOfRange,
-        Wal::Corrupt { .. } | Wal::CorruptWatermark | Wal::MissingSegment { .. } => {
-            ErrorKind::Corrupt
-        }
-        Wal::NotConsecutive { .. } | Wal::BelowPurged { .. } | _ => ErrorKind::Internal,
-    }
-}
-
-fn store_kind(error: &StoreError) -> ErrorKind {
-    match error {
-        StoreError::Corrupt { .. } | StoreError::View { .. } | StoreError::Snapshot { .. } => {
-            ErrorKind::Corrupt
-        }
-        StoreError::NewerFormat { .. } => ErrorKind::InvalidArgument,
-        StoreError::Open { .. }
-        | StoreError::Commit { .. }
-        | StoreError::Flush { .. }
-        | StoreError::File { .. } => match has_full_cause(error) {
-            true => ErrorKind::StorageFull,
-            false => ErrorKind::Unavailable,
-        },
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// Says whether a disk without space is among the causes of an error.
-fn has_full_cause(error: &(dyn std::error::Error + 'static)) -> bool {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let system = |error: &(dyn std::error::Error + 'static)| {
-        error.downcast_ref::<io::Error>().is_some_and(is_full)
-    };
-    { causes }.any(system)
-}
-
-fn storage_kind(error: &alluvium_storage::Error) -> ErrorKind {
-    use alluvium_storage::Error as Storage;
-    let is_unmarked =
-        matches!(error, Storage::MarkerMissing { .. } | Storage::MarkerDamaged { .. });
-    if error.is_corruption() || is_unmarked {
-        return ErrorKind::Corrupt;
-    }
-    let is_full = matches!(error, Storage::Full { .. });
-    let is_misused = matches!(
-        error,
-        Storage::WrongBucket { .. } | Storage::SymbolicLink { .. } | Storage::Key { .. }
-    );
-    match (is_full, is_misused) {
-        (true, _) => ErrorKind::StorageFull,
-        (false, true) => ErrorKind::InvalidArgument,
-        (false, false) => ErrorKind::Unavailable,
     }
 }

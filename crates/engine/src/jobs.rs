@@ -254,7 +254,7 @@ async fn make_file(node: &Node, dataset: DatasetKey, file: FileId) -> Result<(),
         }
     }
     let command = Command::Attest(Attest { dataset, file, outcome });
-    node.propose(&Caller::named(ACTOR), command, &[]).await?;
+    node.propose_leading(&Caller::named(ACTOR), command).await?;
     Ok(())
 }
 
@@ -325,7 +325,7 @@ async fn sweep(node: &Node) -> Result<(), Error> {
     for (dataset, files) in done {
         for files in files.chunks(limits::SWEPT_FILES_MAX) {
             let command = Command::Swept(Swept { dataset, files: files.to_vec() });
-            node.propose(&Caller::named(ACTOR), command, &[]).await?;
+            node.propose_leading(&Caller::named(ACTOR), command).await?;
         }
     }
     failed.map_or(Ok(()), |error| Err(error.into()))

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use alluvium_materialize::{LogError, LogSource};
 use alluvium_query::{SharedError, SystemSource};
 use alluvium_raft::RaftNode;
+use alluvium_state_machine::record::ResultRecord;
+use alluvium_state_machine::{Key, Table, record_at};
 use alluvium_types::{
-    AttestOutcome, Checkpoint, Command, Entry, EntryKind, Envelope, LogIndex, RowSource,
-    StageContent, Term, TombstoneSource,
+    AttestOutcome, Checkpoint, Command, Entry, EntryKind, Envelope, LogIndex, RowSource, Sequence,
+    SessionId, StageContent, Term, TombstoneSource,
 };
 
 use crate::node::Node;
@@ -67,7 +69,25 @@ impl Node {
         };
         let log = NodeLog::new(self.raft().clone());
         let end = last.min(start.saturating_add(limit as u64).saturating_sub(1));
-        blocking(move || log.records(start..=end)).await
+        let mut records = blocking(move || log.records(start..=end)).await?;
+        for record in &mut records {
+            self.mark_repeated(record)?;
+        }
+        Ok(records)
+    }
+
+    /// Says of an entry that repeats a numbered command that it took no effect, as long as the session is remembered.
+    fn mark_repeated(&self, record: &mut LogRecord) -> Result<(), Error> {
+        let Some((session, sequence)) = record.session else { return Ok(()) };
+        let key = Key::session_result(SessionId(session), Sequence(sequence));
+        let found: Option<ResultRecord> =
+            record_at(self.view(), Table::SessionResult, &key, LogIndex::MAX)?;
+        if let Some(first) = found.map(|found| found.response.index)
+            && first != record.index
+        {
+            record.detail = format!("repeats {first}");
+        }
+        Ok(())
     }
 }
 

@@ -74,14 +74,14 @@ async fn tend(node: &Node, progress: &mut Progress) -> Result<(), Error> {
     sealed
 }
 
-/// Measures the log and the disk; returns the bytes of the log. What cannot be measured is not taken for enough.
+/// Measures the log and the disk; returns the bytes of the log's closed segments. What cannot be measured is not taken for enough.
 pub(crate) fn measure(node: &Node) -> Result<u64, Error> {
     let path = &node.config().data_dir;
     let measured = node.log_bytes().and_then(|kept| Ok((kept, durable::bytes_free(path)?)));
     match measured {
-        Ok((kept, free)) => {
-            node.pressure().measured(kept, free);
-            Ok(kept)
+        Ok(((all, closed), free)) => {
+            node.pressure().measured((all, closed), free);
+            Ok(closed)
         }
         Err(source) => {
             node.pressure().not_measured();
@@ -137,6 +137,9 @@ async fn shorten(node: &Node, is_over: bool) -> Result<(), Error> {
     let upto = needed.map_or(applied, |first| applied.min(LogIndex(first.0.saturating_sub(1))));
     let bounds = node.raft().log_bounds()?;
     let (Some(first), Some(last)) = (bounds.first, bounds.last) else { return Ok(()) };
+    // A follower that answers is fed from the log as long as that is not over its limit: a snapshot costs it more.
+    let slowest = node.slowest_follower(last).filter(|_| !is_over);
+    let upto = slowest.map_or(upto, |slowest| upto.min(slowest));
     let reachable = upto.0.min(applied.0.saturating_sub(Node::purge_margin()));
     let gain = reachable.saturating_sub(first.0);
     let is_worth = gain > 0 && (is_over || gain >= (last.0 - first.0) / PURGE_SHARE);

@@ -9,9 +9,13 @@ use std::time::Duration;
 use alluvium_peer::Change;
 use alluvium_raft::{Error as RaftError, LeaderHint, Progress, Role};
 
+use alluvium_types::LogIndex;
+
 use crate::Error;
 use crate::node::Node;
 
+/// A follower that was silent for longer gets a snapshot when it comes back, if the log is purged meanwhile.
+const FED_MAX: Duration = Duration::from_secs(10);
 /// Between two tries of a node to take its place in the cluster.
 const PLACE_AGAIN: Duration = Duration::from_millis(200);
 /// How long a change that the leader took may take to show here.
@@ -135,6 +139,15 @@ impl Node {
             }
         })
         .await
+    }
+
+    /// Returns how far the slowest follower is that answered within some seconds; nothing on a node that does not lead.
+    pub(crate) fn slowest_follower(&self, last: LogIndex) -> Option<LogIndex> {
+        let answers =
+            |follower: &Progress| follower.silent_for.is_some_and(|silent| silent < FED_MAX);
+        let followers = self.raft().progress()?.into_iter().filter(answers);
+        let behind = followers.map(|follower| follower.behind).max()?;
+        Some(LogIndex(last.0.saturating_sub(behind)))
     }
 
     /// Sees to it that the cluster knows this node's address, and that the node has a vote if it wants one.

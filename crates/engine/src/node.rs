@@ -1,5 +1,6 @@
 //! A node: the parts, how they are put together, and how they end.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -439,22 +440,30 @@ impl Node {
         PURGE_MARGIN
     }
 
-    /// Returns the bytes that the log's files take.
-    pub(crate) fn log_bytes(&self) -> std::io::Result<u64> {
-        let mut bytes = 0;
+    /// Returns the bytes that the log's files take, and those of its closed segments: the newest one has its full length
+    /// before it holds anything.
+    pub(crate) fn log_bytes(&self) -> std::io::Result<(u64, u64)> {
         if !self.parts.dir.wal().exists() {
             // The machine keeps its log elsewhere.
-            return Ok(bytes);
+            return Ok((0, 0));
         }
+        let (mut all, mut segments) = (0, BTreeMap::new());
         for file in std::fs::read_dir(self.parts.dir.wal())? {
-            bytes += match file?.metadata() {
+            let file = file?;
+            let bytes = match file.metadata() {
                 Ok(metadata) => metadata.len(),
                 // A segment was purged since the directory was read.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
                 Err(error) => return Err(error),
             };
+            all += bytes;
+            let name = file.file_name().to_string_lossy().into_owned();
+            if name.starts_with(alluvium_wal::SEGMENT_PREFIX) {
+                segments.insert(name, bytes);
+            }
         }
-        Ok(bytes)
+        drop(segments.pop_last());
+        Ok((all, segments.values().sum()))
     }
 
     /// Returns the newest index applied on this node.

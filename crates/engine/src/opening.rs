@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::cluster::{self, Cluster, PeerHost, Port};
-use crate::dir::{DataDir, Identity};
+use crate::dir::{Claim, DataDir, Identity};
 use crate::jobs;
 use crate::log::NodeLog;
 use crate::reinstall;
@@ -96,8 +96,9 @@ pub(crate) async fn enter(
     config: &Config,
     port: Option<&Port>,
 ) -> Result<(DataDir, Option<String>), Error> {
-    let (expected, new) = cluster::identify(config, port).await?;
-    let dir = DataDir::open(&config.data_dir, expected, new, config.machine.as_ref())?;
+    let claim = Claim::take(&config.data_dir)?;
+    let (expected, new) = cluster::identify(config, port, &claim).await?;
+    let dir = claim.open(expected, new, config.machine.as_ref())?;
     let peers = port.map(|port| port.peers(dir.identity()));
     reinstall::run_if_wanted(&dir, peers.as_ref()).await?;
     let quarantine = dir.quarantined()?;

@@ -23,6 +23,7 @@ const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 pub(crate) struct Pressure {
     room: Arc<Semaphore>,
     log_bytes: AtomicU64,
+    closed_bytes: AtomicU64,
     disk_free: AtomicU64,
     proposed_bytes: AtomicU64,
     /// The last measurement failed: how much room there is, is not known.
@@ -77,6 +78,7 @@ impl Pressure {
             backlog_max: log_limit(config).saturating_mul(2),
             room: Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX as usize)),
             log_bytes: AtomicU64::new(0),
+            closed_bytes: AtomicU64::new(0),
             disk_free: AtomicU64::new(u64::MAX),
             proposed_bytes: AtomicU64::new(0),
             unmeasured: AtomicBool::new(false),
@@ -84,8 +86,9 @@ impl Pressure {
     }
 
     /// Records what the maintenance loop measured.
-    pub(crate) fn measured(&self, log_bytes: u64, disk_free: u64) {
+    pub(crate) fn measured(&self, (log_bytes, closed_bytes): (u64, u64), disk_free: u64) {
         self.log_bytes.store(log_bytes, Ordering::Relaxed);
+        self.closed_bytes.store(closed_bytes, Ordering::Relaxed);
         self.disk_free.store(disk_free, Ordering::Relaxed);
         self.unmeasured.store(false, Ordering::Relaxed);
     }
@@ -119,7 +122,7 @@ impl Pressure {
 
     /// Says whether the log holds more than sealing can keep up with.
     pub(crate) fn is_behind(&self) -> bool {
-        self.backlog_max < self.log_bytes()
+        self.backlog_max < self.closed_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -167,7 +170,7 @@ impl Node {
     /// Refuses rows while the log holds too much that could not be put into files.
     pub(crate) fn check_backlog(&self) -> Result<(), Error> {
         let (bytes, limit) = (self.pressure().log_bytes(), self.pressure().backlog_max);
-        match bytes > limit {
+        match self.pressure().is_behind() {
             true => Err(Error::Backlog { bytes, limit }),
             false => Ok(()),
         }

@@ -1,5 +1,6 @@
 //! Proposing: what is checked, stamped and encoded before a command enters the log.
 
+use alluvium_raft::Error as RaftError;
 use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{DatasetRecord, ResultRecord};
 use alluvium_state_machine::{Key, Table, ViewError, record_at};
@@ -233,6 +234,35 @@ impl Node {
         command: Command,
         body: &[u8],
     ) -> Result<Response, Error> {
+        let entry = self.entry_of(caller, command, body)?;
+        let _room = self.reserve(entry.as_bytes().len()).await;
+        accepted(self.commit(entry).await?)
+    }
+
+    /// Proposes what only a leader decides; nothing when this node does not lead any more. It is never sent to another
+    /// one: whoever leads now decides for itself.
+    pub(crate) async fn propose_leading(
+        &self,
+        caller: &Caller,
+        command: Command,
+    ) -> Result<Option<Response>, Error> {
+        let entry = self.entry_of(caller, command, &[])?;
+        let _room = self.reserve(entry.as_bytes().len()).await;
+        let mut stopping = self.stopping();
+        let proposed = tokio::select! {
+            proposed = self.raft().propose(entry) => proposed,
+            // Without a quorum openraft never answers: a member that stops does not wait for one.
+            _ = stopping.wait_for(|stopping| *stopping), if self.cluster().is_some() => {
+                Err(RaftError::Ambiguous)
+            }
+        };
+        match proposed {
+            Err(RaftError::NotLeader { .. }) => Ok(None),
+            proposed => accepted(proposed?).map(Some),
+        }
+    }
+
+    fn entry_of(&self, caller: &Caller, command: Command, body: &[u8]) -> Result<Entry, Error> {
         self.check_writable(command.kind())?;
         let envelope = Envelope {
             session: caller.session.map(|(id, sequence)| SessionRef { id, sequence }),
@@ -241,13 +271,7 @@ impl Node {
             expected_index: caller.expected_index,
             command,
         };
-        let entry = Entry::command(&envelope, body)?;
-        let _room = self.reserve(entry.as_bytes().len()).await;
-        let response = self.commit(entry).await?;
-        if let Outcome::Rejected(rejection) = response.outcome {
-            return Err(Error::Rejected(rejection));
-        }
-        Ok(response)
+        Ok(Entry::command(&envelope, body)?)
     }
 
     /// Finds a live dataset and its current schema at a linearizable index.
@@ -292,6 +316,13 @@ impl Node {
             .find(|other| other.to_lowercase() == folded);
         Ok(Error::DatasetNotFound { name: name.to_owned(), similar })
     }
+}
+
+fn accepted(response: Response) -> Result<Response, Error> {
+    if let Outcome::Rejected(rejection) = response.outcome {
+        return Err(Error::Rejected(rejection));
+    }
+    Ok(response)
 }
 
 /// Makes the error for a session's number that another command has used.

@@ -382,7 +382,6 @@ fn is_lost(table: Table) -> bool {
         Table::Session | Table::SessionResult => {
             alluvium_stdx::plant::is_awake("session-table-not-in-snapshot")
         }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the bugs are in some tables")]
         _ => false,
     }
 }

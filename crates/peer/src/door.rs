@@ -3,12 +3,14 @@
 //! It must not give a vote: a node listens until it has caught up. Invariant: a node enters under an id that no other
 //! ever had, and, where certificates are used, only as the node that its certificate names.
 
+use alluvium_listen::remote_address;
 use alluvium_proto::peer::v1 as wire;
 use alluvium_proto::peer::v1::door_client::DoorClient;
 use alluvium_proto::peer::v1::door_server::Door;
-use alluvium_raft::RaftNode;
+use alluvium_raft::{Error as RaftError, MembershipFault, RaftNode};
+use tokio::net::TcpStream;
 use tonic::transport::Endpoint;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::call::error_of;
 use crate::error::with_causes;
@@ -49,6 +51,31 @@ impl Doorkeeper {
     }
 }
 
+impl Doorkeeper {
+    /// Adds a node that can be reached: a member that nobody reaches would take part in nothing, and never hear of it.
+    async fn add(&self, node: Option<u64>, address: &str) -> Result<u64, RaftError> {
+        let status = self.node.status();
+        if status.leader == Some(status.node) {
+            reach(address).await.map_err(|reason| {
+                let (address, reason) = (address.to_owned(), reason.into_boxed_str());
+                RaftError::Membership { fault: MembershipFault::Unreachable { address, reason } }
+            })?;
+        }
+        self.node.add_learner(node, address).await
+    }
+}
+
+/// Connects and hangs up. The newcomer listens and answers nothing yet: who it is, is proved when it is called.
+async fn reach(address: &str) -> Result<(), String> {
+    #[expect(clippy::disallowed_methods, reason = "nobody speaks there yet")]
+    let connected = TcpStream::connect(address);
+    match tokio::time::timeout(limits::CONNECT_MAX, connected).await {
+        Ok(Ok(_stream)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_elapsed) => Err("nothing answers there".to_owned()),
+    }
+}
+
 #[tonic::async_trait]
 impl Door for Doorkeeper {
     async fn join(
@@ -57,13 +84,13 @@ impl Door for Doorkeeper {
     ) -> Result<Response<wire::JoinReply>, Status> {
         use wire::join_reply::Outcome;
         if let Err(reason) = self.check(&request) {
-            let from = request.remote_addr();
+            let from = remote_address(request.extensions());
             tracing::warn!(?from, reason, "a node that wants to join is refused");
             return Err(Status::permission_denied(format!("the node may not join: {reason}")));
         }
         let asked = request.into_inner();
         let node = Some(asked.node).filter(|node| *node != 0);
-        let outcome = match self.node.add_learner(node, &asked.address).await {
+        let outcome = match self.add(node, &asked.address).await {
             Ok(node) => {
                 tracing::info!(node, address = asked.address, "a node joins");
                 let cluster = format!("{:032x}", self.own.cluster);
@@ -80,7 +107,8 @@ impl Door for Doorkeeper {
 /// `wanted` is the id, or nothing for the next free one; `address` is where peers reach this node.
 ///
 /// # Errors
-/// [`Error::Join`] with the reason of the last node that was asked.
+/// [`Error::NotLetIn`] when the cluster refuses the node as it is; [`Error::Join`] with the reason of the last node that
+/// was asked.
 #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else it says, it is told")]
 pub async fn join(
     member: &str,
@@ -101,11 +129,14 @@ pub async fn join(
     let mut waits = 0;
     while hops < HOPS_MAX {
         let failed = |reason: String| Error::Join { member: asked.clone(), reason };
+        let refused = |reason: String| Error::NotLetIn { member: asked.clone(), reason };
         let mut door = knock(&asked, security).map_err(failed)?;
         let answer = tokio::time::timeout(limits::FORWARD_MAX, door.join(request.clone())).await;
         let answer = answer.map_err(|_elapsed| failed("it did not answer in time".to_owned()))?;
-        let answer =
-            answer.map_err(|status| failed(with_causes(status.message().to_owned(), &status)))?;
+        let answer = answer.map_err(|status| match status.code() {
+            Code::PermissionDenied => refused(status.message().to_owned()),
+            _ => failed(with_causes(status.message().to_owned(), &status)),
+        })?;
         match answer.into_inner().outcome {
             Some(Outcome::Joined(joined)) => {
                 let cluster = u128::from_str_radix(&joined.cluster, 16);
@@ -113,15 +144,16 @@ pub async fn join(
                 return Ok(Identity { cluster, node: joined.node });
             }
             Some(Outcome::Refusal(refusal)) => match error_of(refusal) {
-                alluvium_raft::Error::NotLeader { hint } => {
+                RaftError::NotLeader { hint } => {
                     asked = hint.address;
                     hops += 1;
                 }
                 // It has no leader just now, or lets somebody else in.
-                alluvium_raft::Error::Unavailable if waits < WAITS_MAX => {
+                RaftError::Unavailable if waits < WAITS_MAX => {
                     waits += 1;
                     tokio::time::sleep(limits::JOIN_AGAIN).await;
                 }
+                RaftError::Membership { fault } => return Err(refused(fault.to_string())),
                 error => return Err(failed(error.to_string())),
             },
             None => return Err(failed("it answered nothing".to_owned())),

@@ -55,7 +55,7 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// The node was not let in.
+    /// No member let the node in: nobody answered, or nobody could.
     #[error("cannot join the cluster at {member}: {reason}")]
     Join {
         /// The member that was asked last.
@@ -68,6 +68,14 @@ pub enum Error {
     Snapshot {
         /// The node.
         node: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The cluster does not want the node as it is.
+    #[error("the cluster at {member} does not let this node in: {reason}")]
+    NotLetIn {
+        /// The member that refused.
+        member: String,
         /// Why.
         reason: String,
     },

@@ -6,9 +6,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use alluvium_listen::{Origin, remote_address};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::service::Interceptor;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Status};
 
 use crate::security::speaks_for;
@@ -119,7 +120,7 @@ impl Interceptor for Gate {
                 Ok(request)
             }
             Err(refusal) => {
-                self.log(&refusal, request.remote_addr());
+                self.log(&refusal, remote_address(request.extensions()));
                 Err(Status::permission_denied(format!("the call is refused: {refusal}")))
             }
         }
@@ -127,7 +128,7 @@ impl Interceptor for Gate {
 }
 
 pub(crate) fn is_certified_as<T>(request: &Request<T>, claimed: Identity) -> bool {
-    let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+    let connection = request.extensions().get::<TlsConnectInfo<Origin>>();
     let certificates = connection.and_then(TlsConnectInfo::peer_certs);
     let own = certificates.as_ref().and_then(|certificates| certificates.first());
     own.is_some_and(|certificate| speaks_for(certificate, claimed))

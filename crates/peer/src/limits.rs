@@ -17,6 +17,10 @@ pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 40;
 pub const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Until the other side has shown who it is.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Connections of peers at one time.
+pub const CONNECTIONS_MAX: usize = 1_024;
+/// Until whoever connected has made a call.
+pub const OPENING_MAX: Duration = Duration::from_secs(5);
 /// Until a follower answers an append: a slow disk is no reason to send everything again.
 pub const REPLY_MAX: Duration = Duration::from_secs(10);
 /// Until a forwarded call is answered.

@@ -7,12 +7,12 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use alluvium_listen::{Counted, Opening, Port, Terms};
 use alluvium_proto::peer::v1::door_server::DoorServer;
 use alluvium_proto::peer::v1::peer_server::PeerServer as Generated;
 use alluvium_raft::RaftNode;
 use futures::FutureExt;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::server::TcpIncoming;
 
 use crate::door::Doorkeeper;
 use crate::identity::{Gate, Identity};
@@ -23,8 +23,7 @@ use crate::{Error, Host, Peers, limits};
 /// A bound peer port that does not answer yet.
 #[derive(Debug)]
 pub struct PeerServer {
-    incoming: TcpIncoming,
-    address: SocketAddr,
+    port: Port,
     security: Security,
 }
 
@@ -39,15 +38,19 @@ impl PeerServer {
             return Err(Error::Exposed { address: listen });
         }
         let failed = |source| Error::Bind { address: listen, source };
-        let incoming = TcpIncoming::bind(listen).map_err(failed)?.with_nodelay(Some(true));
-        let address = incoming.local_addr().map_err(failed)?;
-        Ok(Self { incoming, address, security })
+        let terms = Terms {
+            connections_max: limits::CONNECTIONS_MAX,
+            // Peers call as soon as they are connected; bytes alone may be a handshake that leads nowhere.
+            opening: Opening::Call,
+            opening_max: limits::OPENING_MAX,
+        };
+        Ok(Self { port: Port::bind(listen, terms).map_err(failed)?, security })
     }
 
     /// Returns the address with its real port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// Answers peers until `shutdown` ends; then streams of entries end, and connections close.
@@ -80,9 +83,9 @@ impl PeerServer {
             .initial_connection_window_size(limits::WINDOW_BYTES)
             .http2_keepalive_interval(Some(limits::KEEPALIVE))
             .http2_keepalive_timeout(Some(limits::KEEPALIVE))
-            .add_service(service)
-            .add_service(door)
-            .serve_with_incoming_shutdown(self.incoming, shutdown.clone());
+            .add_service(Counted::of(service))
+            .add_service(Counted::of(door))
+            .serve_with_incoming_shutdown(self.port, shutdown.clone());
         let grace = shutdown.then(|()| tokio::time::sleep(limits::SHUTDOWN_GRACE));
         tokio::select! {
             ended = serving => ended.map_err(failed),

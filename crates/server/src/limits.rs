@@ -14,6 +14,14 @@ pub const TEXT_KEYS_MAX: usize = 65_536;
 pub const TOMBSTONE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Log records in one answer.
 pub const LOG_RECORDS_MAX: u32 = 10_000;
+/// Connections of clients at one time. Each costs about 40 KiB as long as nothing is asked on it.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// Bytes that begin HTTP/2: the preface and the head of the first frame.
+pub const OPENING_BYTES: usize = 24 + 9;
+/// Until a client has sent these.
+pub const OPENING_MAX: Duration = Duration::from_secs(5);
+/// Between two signs of life on a connection, and until it counts as dead.
+pub const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Calls that one connection may have open.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// How long a call may last when the client says nothing.

@@ -5,16 +5,18 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use alluvium_engine::Node;
+use alluvium_listen::{Counted, Opening, Port, Terms};
 use alluvium_proto::v1::lake_server::LakeServer;
 use futures::FutureExt;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::server::health_reporter;
 
-use crate::limits::{REQUEST_BYTES_MAX, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, KEEPALIVE, OPENING_BYTES, OPENING_MAX, REQUEST_BYTES_MAX, SHUTDOWN_GRACE,
+    STREAMS_PER_CONNECTION_MAX,
+};
 use crate::service::Service;
 use crate::transport::Checked;
 use crate::{Error, health};
@@ -31,8 +33,7 @@ pub struct ServeOptions {
 /// A bound port that does not answer yet.
 #[derive(Debug)]
 pub struct Server {
-    incoming: TcpIncoming,
-    address: SocketAddr,
+    port: Port,
 }
 
 impl Server {
@@ -47,15 +48,18 @@ impl Server {
             return Err(Error::Exposed { address });
         }
         let failed = |source| Error::Bind { address, source };
-        let incoming = TcpIncoming::bind(address).map_err(failed)?.with_nodelay(Some(true));
-        let address = incoming.local_addr().map_err(failed)?;
-        Ok(Self { incoming, address })
+        let terms = Terms {
+            connections_max: CONNECTIONS_MAX,
+            opening: Opening::Bytes(OPENING_BYTES),
+            opening_max: OPENING_MAX,
+        };
+        Ok(Self { port: Port::bind(address, terms).map_err(failed)? })
     }
 
     /// Returns the address with its real port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// Answers calls until `shutdown` ends; then lets open calls end within a grace period.
@@ -79,14 +83,16 @@ impl Server {
             .register_encoded_file_descriptor_set(alluvium_proto::DESCRIPTORS)
             .build_v1()
             .map_err(|source| Error::Descriptors { source })?;
-        let routes = Routes::new(Checked::of(lake)).add_service(health_service);
-        let routes = routes.add_service(reflection).into_axum_router().merge(http);
+        let routes = Routes::new(Counted::of(Checked::of(lake)));
+        let routes = routes.add_service(Counted::of(health_service));
+        let routes = routes.add_service(Counted::of(reflection)).into_axum_router().merge(http);
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
             .accept_http1(true)
             .add_routes(Routes::from(routes))
-            .serve_with_incoming_shutdown(self.incoming, stopping);
+            .serve_with_incoming_shutdown(self.port, stopping);
         let grace = shutdown.then(|()| tokio::time::sleep(SHUTDOWN_GRACE));
         tokio::select! {
             ended = serving => ended.map_err(|source| Error::Transport { source }),

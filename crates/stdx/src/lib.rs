@@ -9,6 +9,7 @@
 //!
 //! Does not: know anything of logs, tables or rows.
 
+pub mod allowance;
 pub mod clock;
 pub mod durable;
 pub mod hash;

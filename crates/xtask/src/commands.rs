@@ -5,9 +5,9 @@
 
 use crate::tidy::doc_hash;
 use crate::tree::Tree;
-use crate::{child, deny, setup, stats as size_tables, tidy as rules, ui};
+use crate::{child, deny, jepsen, setup, stats as size_tables, tidy as rules, ui};
 use anyhow::{Context as _, Result, bail, ensure};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 const SAMPLE: &str = "tests/testdata/flights-200k.parquet";
 const BENCH: &str = "crates/bench/Cargo.toml";
@@ -15,17 +15,6 @@ const BENCH: &str = "crates/bench/Cargo.toml";
 const BENCH_PEERS: [&str; 1] = ["crates/bench/peers/raft-engine/Cargo.toml"];
 const FUZZ: &str = "fuzz/Cargo.toml";
 const CODEGEN: &str = "crates/proto/codegen/Cargo.toml";
-
-/// The run of continuous integration: about two minutes.
-const JEPSEN_CI: [&str; 6] = [
-    "--nemesis",
-    "kill/leader,kill/all,pause/leader,partition/leader-minority,partition/oneway-in,wire/loss,\
-     wire/dup-reorder,powercut/one,powercut/all",
-    "--seconds",
-    "50",
-    "--seed",
-    "1",
-];
 
 /// How long the sweeps of a full run are, unless their variables say otherwise.
 const SWEEPS: [(&str, &str); 2] = [
@@ -64,6 +53,7 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
         .run("clippy", clippy())
         .run("fuzz targets", fuzz_targets())
         .run("doc tests", doc_tests())
+        .run("jepsen", jepsen::in_ci())
         .run("tests", child::run(&mut tests))
         .conclude("test")
 }
@@ -115,6 +105,20 @@ pub(crate) fn fault(args: &[String]) -> Result<()> {
     child::run(tests.env("ALLUVIUM_PYTHON", python).env("ALLUVIUM_FAULT_POINTS", "all"))
 }
 
+/// Runs the load under which openraft's issue 2116 lost a quorum, for minutes.
+pub(crate) fn load(args: &[String]) -> Result<()> {
+    let minutes: u64 = match args {
+        [] => 5,
+        [flag, minutes] if flag == "--minutes" => minutes.parse().context("--minutes N")?,
+        _ => bail!("usage: cargo xtask load [--minutes N]"),
+    };
+    let python = setup::test_tools()?;
+    // The tests' own build: its assertions are those under which openraft panicked.
+    let mut tests = child::cargo(&["nextest", "run", "--workspace", "--profile", "load"])?;
+    tests.arg("--no-capture").env("ALLUVIUM_PYTHON", python);
+    child::run(tests.env("ALLUVIUM_LOAD_SECONDS", (minutes * 60).to_string()))
+}
+
 /// Runs the benchmarks.
 pub(crate) fn bench(args: &[String]) -> Result<()> {
     ensure!(child::root()?.join(BENCH).exists(), "there is no {BENCH}: nothing to run");
@@ -149,40 +153,6 @@ pub(crate) fn bench_cluster(args: &[String]) -> Result<()> {
         command.arg("--binary").arg(release.join("alluvium"));
     }
     child::run(command.args(args))
-}
-
-/// Runs the jepsen harness. Its exit code says what the run was, so it is ours.
-pub(crate) fn jepsen(args: &[String]) -> Result<ExitCode> {
-    setup::build_tools()?;
-    let says = |name: &str| args.iter().any(|arg| arg == name);
-    // Together, so that both are built with the same features.
-    let packages = ["--package", "alluvium-cli", "--package", "alluvium-jepsen"];
-    let mut build = child::cargo(&["build", "--release"])?;
-    build.args(packages);
-    if says("--self-proof") || says("--plant") {
-        // The harness keeps a copy of the program, and the next build without bugs replaces this one.
-        build.args(["--features", "alluvium-cli/planted"]);
-    }
-    child::run(&mut build)?;
-    let target = child::target_dir()?;
-    let mut command = Command::new(target.join("release/alluvium-jepsen"));
-    command.current_dir(child::root()?);
-    if !says("--binary") {
-        command.arg("--binary").arg(target.join("release/alluvium"));
-    }
-    if !says("--out") {
-        command.arg("--out").arg(target.join("jepsen"));
-    }
-    for arg in args {
-        match arg.as_str() {
-            "--ci" => command.args(JEPSEN_CI),
-            other => command.arg(other),
-        };
-    }
-    ui::step(&child::describe(&command));
-    let status = command.status().context("start the harness")?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Regenerates the committed protobuf code.

@@ -7,6 +7,7 @@
 mod child;
 mod commands;
 mod deny;
+mod jepsen;
 mod lexer;
 mod manifest;
 mod setup;
@@ -30,6 +31,7 @@ usage: cargo xtask <command>
   bench [-- args]   run the benchmarks (crates/bench)
   bench-cluster [-- args]
                     run those of three nodes against etcd (crates/bench-cluster)
+  load [--minutes N]  write, snapshot and purge on three nodes for 5 minutes, or N
   fault [-- args]   run the fault tests at every point (tests/fault): hours
   jepsen [-- args]  run clients against a real cluster under real faults (jepsen); `--ci`: two minutes
   codegen           regenerate the committed protobuf code
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
         Some(_) | None => &args,
     };
     if command == "jepsen" {
-        return commands::jepsen(rest).unwrap_or_else(|error| failure(&error));
+        return jepsen::run(rest).unwrap_or_else(|error| failure(&error));
     }
     let outcome = match command.as_str() {
         "demo" => commands::demo(rest),
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         "bench" => commands::bench(rest),
         "bench-cluster" => commands::bench_cluster(rest),
         "fault" => commands::fault(rest),
+        "load" => commands::load(rest),
         "codegen" => commands::codegen(rest),
         "stats" => commands::stats(),
         "help" | "-h" | "--help" => {

@@ -138,6 +138,12 @@ impl Deeds {
             observation: words.to_string(),
             detail: installed.detail.clone(),
         });
+        if let Ok(healed) = &healed {
+            let name = installed.mode.name();
+            let broken = healed.broken.iter();
+            let found = broken.map(|what| Finding::anomaly(name, what.clone(), Some(now_ns)));
+            self.findings.extend(found);
+        }
         if let Err(error) = healed {
             // A node that names its damage refuses to start: the operator's procedure replaces it.
             let may_refuse = matches!(installed.mode.family(), Family::Bitflip | Family::FsyncFail);
@@ -168,6 +174,11 @@ impl Deeds {
                         self.findings.push(Finding::anomaly("crashes", detail, None));
                     }
                 }
+                let unexplained = convergence.replaced.iter().filter(|one| !one.explained);
+                self.findings.extend(unexplained.map(|one| {
+                    let detail = format!("{mode}: {} does not start: {}", one.node, one.because);
+                    Finding::anomaly("availability", detail, None)
+                }));
                 self.mended.extend(convergence.replaced.iter().map(|one| {
                     format!("{mode}: {} was replaced because {}", one.node, one.because)
                 }));

@@ -34,6 +34,9 @@ pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Fa
         args::Reinstall::Automatic => Reinstall::Automatic,
         args::Reinstall::ByHand => Reinstall::ByHand,
     };
+    // Connections are files too; what an administrator allows is enough for all of them.
+    alluvium_stdx::allowance::raise_open_files()
+        .map_err(|error| Failure::io("raise the limit of open files", &error))?;
     // Signals are caught before the node opens: one that comes while it starts must not be lost.
     let mut signals = Signals {
         interrupt: caught(SignalKind::interrupt())?,

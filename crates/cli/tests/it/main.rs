@@ -4,7 +4,9 @@
 mod cluster;
 mod commands;
 mod conditions;
+mod crowd;
 mod deadlines;
+mod embedded;
 mod failures;
 mod faults;
 mod formats;

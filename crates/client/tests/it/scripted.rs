@@ -408,10 +408,7 @@ impl Lake for Scripted {
         not_scripted()
     }
 
-    async fn reinstall(
-        &self,
-        _: Request<v1::ReinstallRequest>,
-    ) -> Answers<v1::ReinstallResponse> {
+    async fn reinstall(&self, _: Request<v1::ReinstallRequest>) -> Answers<v1::ReinstallResponse> {
         not_scripted()
     }
 

@@ -11,7 +11,7 @@ use alluvium_state_machine::record::FileRecord;
 use alluvium_wal::{Wal, WalService};
 
 use super::*;
-use crate::dir::NewIdentity;
+use crate::dir::{Claim, NewIdentity};
 use crate::tasks::blocking;
 
 /// What a recovery took over, and where what it cannot know begins.
@@ -60,13 +60,14 @@ pub async fn recover_directory(config: &Config, to: Option<&Path>) -> Result<Rec
     };
     let node_id = look.dir.identity().node_id;
     let identity = NewIdentity { node_id, cluster_id: None, joined: false };
-    if DataDir::identity_of(to)?.is_some() {
+    let claim = Claim::take(to)?;
+    if claim.identity()?.is_some() {
         return Err(Error::NotADataDirectory {
             path: to.to_owned(),
             found: "a node that is there already".to_owned(),
         });
     }
-    let new = DataDir::open(to, Some(node_id), identity, config.machine.as_ref())?;
+    let new = claim.open(Some(node_id), identity, config.machine.as_ref())?;
     recovered.files = copy_files(&view, &old, &new, &recovered.missing).await?;
     let snapshots = new.snapshots();
     let state = Arc::<RocksStore>::clone(&view);

@@ -3,4 +3,5 @@
 mod bad_neighbours;
 mod cluster;
 mod snapshots;
+mod strangers;
 mod support;

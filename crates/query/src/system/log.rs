@@ -187,7 +187,7 @@ impl Row {
             (None, EntryKind::Blank | EntryKind::Command) => "blank",
         };
         let dataset = envelope.as_ref().map(|e| dataset_of(scope, e)).transpose()?.flatten();
-        let outcome = envelope.as_ref().map(|e| outcome_of(scope, e)).transpose()?.flatten();
+        let outcome = envelope.as_ref().map(|e| outcome_of(scope, index, e)).transpose()?.flatten();
         let bytes = entry.as_bytes().len() as u64;
         Ok(Self {
             index: index.0,
@@ -241,12 +241,20 @@ fn dataset_of(scope: &QueryScope, envelope: &Envelope) -> Result<Option<String>,
 }
 
 /// The session remembers its last answers; older ones are not known any more.
-fn outcome_of(scope: &QueryScope, envelope: &Envelope) -> Result<Option<String>, Error> {
+/// Says what became of a numbered command. An entry that repeats one took no effect: it must not look like a second one.
+fn outcome_of(
+    scope: &QueryScope,
+    index: LogIndex,
+    envelope: &Envelope,
+) -> Result<Option<String>, Error> {
     let Some(session) = envelope.session else { return Ok(None) };
     let key = Key::session_result(session.id, session.sequence);
     let view = scope.sources.view.as_ref();
     let found = record_at::<ResultRecord>(view, Table::SessionResult, &key, LogIndex::MAX)?;
-    Ok(found.map(|record| describe(&record.response.outcome)))
+    Ok(found.map(|record| match record.response.index {
+        first if first == index => describe(&record.response.outcome),
+        first => format!("repeats {first}"),
+    }))
 }
 
 fn describe(outcome: &Outcome) -> String {

@@ -23,7 +23,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("raft", &["stdx", "types", "state-machine", "wal"]),
     ("codegen", &[]),
     ("proto", &[]),
-    ("peer", &["stdx", "types", "state-machine", "wal", "raft", "proto"]),
+    ("listen", &["stdx"]),
+    ("peer", &["stdx", "types", "state-machine", "wal", "raft", "proto", "listen"]),
     ("rows", &["stdx", "types"]),
     ("parquet", &["stdx"]),
     ("materialize", &["stdx", "types", "state-machine", "storage", "rows", "parquet"]),
@@ -46,7 +47,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "wal",
         ],
     ),
-    ("server", &["types", "rows", "engine", "proto"]),
+    ("server", &["types", "rows", "engine", "proto", "listen"]),
     ("cli", &["stdx", "types", "rows", "engine", "proto", "peer", "server", "ingest"]),
     (
         "integration",
@@ -77,6 +78,7 @@ const OWNERS: &[(&str, &[&str])] = &[
         &[
             "codegen",
             "proto",
+            "listen",
             "peer",
             "client",
             "server",
@@ -162,7 +164,7 @@ mod tests {
         caught(
             "alluvium-engine",
             "tonic-health",
-            &["`tonic` belongs to codegen, proto, peer, client, server, cli"],
+            &["`tonic` belongs to codegen, proto, listen, peer, client, server, cli"],
         );
         caught("alluvium-wal", "openraft", &["belongs to raft, peer"]);
         caught("alluvium-raft", "openraft", &[]);

@@ -7,6 +7,9 @@ use crate::limits;
 use crate::node::{Launch, NodeProcess, Version, ending};
 use crate::wire;
 
+/// A log that is short enough for snapshots, purges and installs to happen within minutes.
+const SHORT_LOG: [&str; 4] = ["--segment-bytes", "1MiB", "--log-bytes", "4MiB"];
+
 impl World {
     /// Starts the nodes, forms the cluster and waits until all of them vote.
     ///
@@ -112,6 +115,9 @@ impl World {
         words.extend(["--listen".to_owned(), format!("{}:7171", wire::address(place.0))]);
         let level = self.config.log_level.clone();
         words.extend(["--insecure", "--log-level", &level].map(str::to_owned));
+        if matches!(self.node(place).version, Version::Current) {
+            words.extend(SHORT_LOG.map(str::to_owned));
+        }
         self.node_mut(place).starts += 1;
         let log = format!("{:03}", self.node(place).starts);
         let process = self.launch(place, &words, &log)?;

@@ -13,6 +13,8 @@ use alluvium_types::{ErrorKind, LogIndex};
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 
+mod neighbours;
+
 struct Machine {
     dir: tempfile::TempDir,
 }

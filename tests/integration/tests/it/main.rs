@@ -12,5 +12,6 @@ mod port;
 mod readers;
 mod retries;
 mod server;
+mod strangers;
 mod support;
 mod unsupported;

@@ -12,10 +12,10 @@ use crate::museum::data_files;
 use crate::support::{Lake, batch, caller};
 
 /// Rows of each file: more than an answer holds ready while nobody takes it.
-const ROWS: i64 = 100_000;
+pub(crate) const ROWS: i64 = 100_000;
 
 /// Makes `t` with two files.
-async fn two_files() -> Lake {
+pub(crate) async fn two_files() -> Lake {
     let lake = Lake::keyed().await;
     for first in [0, ROWS] {
         let keys: Vec<String> = (first..first + ROWS).map(|n| format!("key-{n:07}")).collect();
@@ -26,7 +26,7 @@ async fn two_files() -> Lake {
     lake
 }
 
-async fn wait_for_files(lake: &Lake, count: usize) -> Vec<PathBuf> {
+pub(crate) async fn wait_for_files(lake: &Lake, count: usize) -> Vec<PathBuf> {
     for _ in 0..1_000 {
         let files = data_files(&lake.dir());
         if files.len() == count {

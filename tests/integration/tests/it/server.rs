@@ -29,14 +29,23 @@ pub(crate) async fn with_server(lake: &Lake, test: impl AsyncFnOnce(Client)) {
 
 /// The same for what is not a call of the lake.
 pub(crate) async fn with_channel(lake: &Lake, test: impl AsyncFnOnce(Channel)) {
+    with_address(lake, async |address| test(connect(address).await).await).await;
+}
+
+pub(crate) async fn connect(address: SocketAddr) -> Channel {
+    let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
+    endpoint.connect().await.expect("connects")
+}
+
+/// The same for who does not even speak the protocol.
+pub(crate) async fn with_address(lake: &Lake, test: impl AsyncFnOnce(SocketAddr)) {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = Server::bind(ServeOptions { listen, insecure: false }).expect("a free port");
-    let url = format!("http://{}", server.address());
+    let address = server.address();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = server.run(lake.node.clone(), async move { drop(stopped.await) });
     let testing = async {
-        let endpoint = Channel::from_shared(url).expect("an address");
-        test(endpoint.connect().await.expect("connects")).await;
+        test(address).await;
         drop(stop);
     };
     let (ended, ()) = tokio::join!(running, testing);
