@@ -26,6 +26,8 @@ const ROW_BYTES: usize = 1_000;
 const LOG: LogBytes = LogBytes { max: 3 * 1024 * 1024, segment: 256 * 1024 };
 /// Entries between two snapshots; the issue had as many.
 const SNAPSHOT_EVERY_MAX: u64 = 50_000;
+/// How long one write may be refused and tried again.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a long run says how it goes.
 const TELL_EVERY: Duration = Duration::from_secs(20);
 /// Snapshots that each node has made when a run ends.
@@ -50,7 +52,9 @@ async fn write(node: Node, first: i64, stop: watch::Receiver<bool>) -> Written {
         let (caller, began) = (numbered.next(), Instant::now());
         let row = wide_rows(value..value + 1, ROW_BYTES);
         while let Err(error) = node.append(&caller, "t", vec![row.clone()]).await {
-            assert!(is_passing(&error), "node {}: {error}", node.node_id());
+            // What passes at another moment is a fault of this one when it lasts.
+            let lasts = PATIENCE < began.elapsed();
+            assert!(is_passing(&error) && !lasts, "node {}: {error:?}", node.node_id());
             match matches!(error, Error::Backlog { .. }) {
                 true => written.held_back += 1,
                 false => written.retried += 1,
@@ -107,7 +111,10 @@ async fn watch_log(
         if SNAPSHOTS_MIN <= kept.snapshots && LogIndex(1) < kept.first_in_log {
             has_purged.send_replace(true);
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            fault = node.stopped() => panic!("node {} stopped: {fault:?}", node.node_id()),
+        }
     }
     kept
 }
