@@ -27,7 +27,7 @@ const LOG: LogBytes = LogBytes { max: 3 * 1024 * 1024, segment: 256 * 1024 };
 /// Entries between two snapshots; the issue had as many.
 const SNAPSHOT_EVERY_MAX: u64 = 50_000;
 /// How long one write may be refused and tried again.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a long run says how it goes.
 const TELL_EVERY: Duration = Duration::from_secs(20);
 /// Snapshots that each node has made when a run ends.
