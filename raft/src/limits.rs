@@ -19,6 +19,8 @@ pub const CHECKPOINTS_KEPT: usize = 64;
 
 /// Bytes of entries that one append to the WAL holds, unless a single one is larger.
 pub const APPEND_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Bytes that the WAL adds to an entry, about.
+pub const RECORD_BYTES: u64 = 128;
 /// Bytes that are read at once when entries are streamed to the state machine or a peer.
 pub const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
 

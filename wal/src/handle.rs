@@ -117,6 +117,12 @@ impl WalHandle {
         self.gate.lock().alive().err()
     }
 
+    /// Returns the bytes of a segment, in which all operations of one append must fit with what the log adds.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.gate.lock().segment_bytes
+    }
+
     /// Returns where `stream` begins and ends, appends that wait for the disk included.
     ///
     /// # Errors

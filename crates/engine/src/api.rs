@@ -30,7 +30,8 @@ pub struct Config {
     pub statement_timeout: Duration,
     /// Bytes of log at which datasets with old unsealed rows are sealed, so that the log can be purged.
     pub log_bytes_max: u64,
-    /// Bytes of a log segment.
+    /// Bytes of a log segment. It must hold the largest entry that any member writes, which is 8 MiB: a node that cannot
+    /// put an entry into its log stops.
     pub segment_bytes: u64,
     /// The pause between two scrubs, which read everything again.
     pub scrub_every: Duration,

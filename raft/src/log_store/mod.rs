@@ -118,14 +118,19 @@ fn payload_bytes(operation: &Operation) -> u64 {
     }
 }
 
+/// Returns the bytes of entries that one append may hold: a follower that lags gets more at once than a small segment has.
+fn part_bytes(segment_bytes: u64) -> u64 {
+    limits::APPEND_BYTES_MAX.min(segment_bytes / 4)
+}
+
 /// Divides operations so that each part fits a segment; the WAL keeps their order.
-fn divide(operations: Vec<Operation>) -> Vec<Vec<Operation>> {
+fn divide(operations: Vec<Operation>, part_bytes: u64) -> Vec<Vec<Operation>> {
     let mut parts = vec![Vec::new()];
     let mut bytes = 0_u64;
     for operation in operations {
-        let more = payload_bytes(&operation);
+        let more = payload_bytes(&operation).saturating_add(limits::RECORD_BYTES);
         let part = parts.last_mut().expect("starts with one and only grows");
-        let full = limits::APPEND_BYTES_MAX < bytes.saturating_add(more);
+        let full = part_bytes < bytes.saturating_add(more);
         if full && !part.is_empty() {
             parts.push(vec![operation]);
             bytes = more;
@@ -181,7 +186,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             }
         };
         let entries = entries.into_iter().inspect(noted).map(append_operation);
-        let mut parts = divide(committed.into_iter().chain(entries).collect());
+        let part_bytes = part_bytes(self.wal.segment_bytes());
+        let mut parts = divide(committed.into_iter().chain(entries).collect(), part_bytes);
         let last = parts.pop().expect("at least one part");
         for part in parts {
             self.submit(part).await?;

@@ -159,12 +159,10 @@ async fn an_append_whose_sync_fails_is_told_so_and_nothing_works_afterwards() {
 
 #[test]
 fn operations_are_divided_by_bytes_and_keep_their_order() {
-    let large = usize::try_from(limits::APPEND_BYTES_MAX / 2 + 1).expect("fits");
-    let operation = |index| {
-        let payload = Bytes::from(vec![0; large]);
+    let operation = |index, bytes: u64| {
+        let payload = Bytes::from(vec![0; usize::try_from(bytes).expect("fits")]);
         Operation::Append { stream: STREAM, index, tag: 0, payload }
     };
-    let parts = divide((1..=3).map(operation).collect());
     let indexes = |part: &Vec<Operation>| {
         let index = |operation: &Operation| {
             let Operation::Append { index, .. } = operation else {
@@ -174,5 +172,15 @@ fn operations_are_divided_by_bytes_and_keep_their_order() {
         };
         part.iter().map(index).collect::<Vec<_>>()
     };
-    assert_eq!(parts.iter().map(indexes).collect::<Vec<_>>(), [[1], [2], [3]]);
+    let check = |bytes: u64, segment_bytes: u64, expected: &[&[u64]]| {
+        let operations = (1..=3).map(|index| operation(index, bytes)).collect();
+        let parts = divide(operations, part_bytes(segment_bytes));
+        assert_eq!(parts.iter().map(indexes).collect::<Vec<_>>(), expected, "{bytes}");
+    };
+    let standard = alluvium_wal::limits::SEGMENT_BYTES_DEFAULT;
+    check(limits::APPEND_BYTES_MAX / 2 + 1, standard, &[&[1], &[2], &[3]]);
+    check(1_000, standard, &[&[1, 2, 3]]);
+    // A small segment has room for few of them.
+    check(20_000, 256 * 1024, &[&[1, 2, 3]]);
+    check(30_000, 256 * 1024, &[&[1, 2], &[3]]);
 }

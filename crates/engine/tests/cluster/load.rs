@@ -26,6 +26,10 @@ const ROW_BYTES: usize = 1_000;
 const LOG: LogBytes = LogBytes { max: 3 * 1024 * 1024, segment: 256 * 1024 };
 /// Entries between two snapshots; the issue had as many.
 const SNAPSHOT_EVERY_MAX: u64 = 50_000;
+/// How long one write may be refused and tried again.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often a long run says how it goes.
+const TELL_EVERY: Duration = Duration::from_secs(20);
 /// Snapshots that each node has made when a run ends.
 const SNAPSHOTS_MIN: u64 = 2;
 
@@ -48,7 +52,9 @@ async fn write(node: Node, first: i64, stop: watch::Receiver<bool>) -> Written {
         let (caller, began) = (numbered.next(), Instant::now());
         let row = wide_rows(value..value + 1, ROW_BYTES);
         while let Err(error) = node.append(&caller, "t", vec![row.clone()]).await {
-            assert!(is_passing(&error), "node {}: {error}", node.node_id());
+            // What passes at another moment is a fault of this one when it lasts.
+            let lasts = PATIENCE < began.elapsed();
+            assert!(is_passing(&error) && !lasts, "node {}: {error:?}", node.node_id());
             match matches!(error, Error::Backlog { .. }) {
                 true => written.held_back += 1,
                 false => written.retried += 1,
@@ -77,7 +83,7 @@ async fn watch_log(
     stop: watch::Receiver<bool>,
     has_purged: watch::Sender<bool>,
 ) -> Kept {
-    let mut kept = Kept::default();
+    let (mut kept, mut told) = (Kept::default(), Instant::now());
     while !*stop.borrow() {
         let status = node.status().await.expect("status");
         if let Some(snapshot) = status.snapshot.filter(|snapshot| kept.last < *snapshot) {
@@ -86,10 +92,29 @@ async fn watch_log(
             kept.last = snapshot;
         }
         kept.first_in_log = status.log.0;
+        if TELL_EVERY < told.elapsed() {
+            told = Instant::now();
+            let (first, last) = status.log;
+            report(&format!(
+                "node {}: term {}, leader {:?}, log {first} to {last} in {} bytes, applied {}, \
+                 snapshot {:?}, {} jobs, {:?}",
+                status.node_id,
+                status.term,
+                status.leader,
+                status.log_bytes,
+                status.applied,
+                status.snapshot,
+                status.jobs,
+                status.job_errors
+            ));
+        }
         if SNAPSHOTS_MIN <= kept.snapshots && LogIndex(1) < kept.first_in_log {
             has_purged.send_replace(true);
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            fault = node.stopped() => panic!("node {} stopped: {fault:?}", node.node_id()),
+        }
     }
     kept
 }
