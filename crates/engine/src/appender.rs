@@ -102,11 +102,13 @@ impl Appender {
 
     async fn target(&mut self) -> Result<&Target, Error> {
         if self.target.is_none() {
-            let answered = self.node.recorded(&self.caller).await?;
+            // One round for both: each asks the quorum.
+            let newest = self.node.linearizable().await?;
+            let answered = self.node.recorded_here(&self.caller)?;
             self.upload.answered = answered.is_some();
             // As the dataset was when the number was answered: the same rows are the same bytes then.
             let at = answered.map(|answered| answered.response.index);
-            self.target = Some(self.node.target_at(&self.name, at).await?);
+            self.target = Some(self.node.target_at(&self.name, at, newest)?);
         }
         Ok(self.target.as_ref().expect("it was just set"))
     }

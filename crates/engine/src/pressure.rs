@@ -18,6 +18,9 @@ const IN_FLIGHT_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// of the metadata, a snapshot and the removal of files.
 const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Bytes of a segment that are not for entries: its header, a checkpoint of the log, and the heads of records.
+const SEGMENT_OVERHEAD_BYTES: u64 = 64 * 1024;
+
 /// What the maintenance loop measured last, and the room that is left for entries in flight.
 #[derive(Debug)]
 pub(crate) struct Pressure {
@@ -165,6 +168,11 @@ impl Node {
     /// Returns the size of the log at which everything is sealed; a log of a few segments cannot be kept shorter.
     pub(crate) fn log_limit(&self) -> u64 {
         log_limit(self.config())
+    }
+
+    /// Returns the bytes of an entry that a segment of the log holds beside what the log itself writes.
+    pub(crate) fn entry_bytes_max(&self) -> u64 {
+        self.config().segment_bytes.saturating_sub(SEGMENT_OVERHEAD_BYTES)
     }
 
     /// Refuses rows while the log holds too much that could not be put into files.

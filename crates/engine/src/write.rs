@@ -221,8 +221,16 @@ impl Node {
 
     /// Returns what is remembered of a session's number at a linearizable index.
     pub(crate) async fn recorded(&self, caller: &Caller) -> Result<Option<ResultRecord>, Error> {
+        match caller.session {
+            Some(_) => self.linearizable().await?,
+            None => return Ok(None),
+        };
+        self.recorded_here(caller)
+    }
+
+    /// Returns what is remembered of a session's number in what is applied here: after a linearizable index was asked for.
+    pub(crate) fn recorded_here(&self, caller: &Caller) -> Result<Option<ResultRecord>, Error> {
         let Some((session, sequence)) = caller.session else { return Ok(None) };
-        self.linearizable().await?;
         let key = Key::session_result(session, sequence);
         Ok(record_at(self.view(), Table::SessionResult, &key, LogIndex::MAX)?)
     }
@@ -271,22 +279,31 @@ impl Node {
             expected_index: caller.expected_index,
             command,
         };
-        Ok(Entry::command(&envelope, body)?)
+        let entry = Entry::command(&envelope, body)?;
+        let (value, limit) = (entry.as_bytes().len() as u64, self.entry_bytes_max());
+        match value > limit {
+            // A log whose segments hold no entry of that length would stop on it.
+            true => {
+                Err(Error::TooLarge { what: "one entry of a log of small segments", value, limit })
+            }
+            false => Ok(entry),
+        }
     }
 
     /// Finds a live dataset and its current schema at a linearizable index.
     pub(crate) async fn target(&self, name: &str) -> Result<Target, Error> {
-        self.target_at(name, None).await
+        let newest = self.linearizable().await?;
+        self.target_at(name, None, newest)
     }
 
-    /// Finds a dataset as it was at an index, if that is readable still, else as it is.
-    pub(crate) async fn target_at(
+    /// Finds a dataset as it was at an index, if that is readable still, else as it is at `newest`, a linearizable index.
+    pub(crate) fn target_at(
         &self,
         name: &str,
         at: Option<LogIndex>,
+        newest: LogIndex,
     ) -> Result<Target, Error> {
         let name: DatasetName = name.parse()?;
-        let newest = self.linearizable().await?;
         let view = self.view();
         let at = match at {
             Some(at) if self.is_readable_at(&name, at)? => at,

@@ -111,6 +111,21 @@ async fn museum_m40_a_number_is_answered_by_its_first_answer_whatever_came_betwe
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_no_segment_holds_is_refused_and_the_node_goes_on() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let small = Config { segment_bytes: 1024 * 1024, ..Config::single(root.path()) };
+    let node = Node::open(small).await.expect("opens");
+    let caller = Caller::named("test");
+    node.register(&caller, "t", schema(), RegisterOptions::keyed(&["key"])).await.expect("new");
+    let long = "x".repeat(2 * 1024 * 1024);
+    let error = node.append(&caller, "t", vec![batch(&[(&long, 1)])]).await.expect_err("too long");
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error}");
+    node.append(&caller, "t", vec![batch(&[("a", 1)])]).await.expect("goes on");
+    assert_eq!(count(&node).await, 1);
+    node.shutdown().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_gone_is_named_while_anything_that_it_made_is_there() {
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("node");

@@ -298,9 +298,16 @@ impl Error {
             Self::Memory { .. } | Self::TooComplex { .. } => ErrorKind::ResourceExhausted,
             Self::Deadline { .. } | Self::Cancelled => ErrorKind::DeadlineExceeded,
             Self::KeyNotUnique { .. } => ErrorKind::Precondition,
+            // A disk that fails under the directory for spilled rows is no bug.
+            Self::Setup { source } if has_io_cause(source.as_ref()) => ErrorKind::Unavailable,
             Self::Setup { .. } | Self::Internal { .. } => ErrorKind::Internal,
         }
     }
+}
+
+fn has_io_cause(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|error| error.is::<std::io::Error>())
 }
 
 /// The kind of one of our own errors below, else damage: rows and tombstones of the log never just vanish.
@@ -325,5 +332,19 @@ impl From<ViewError> for Error {
 impl From<Error> for DataFusionError {
     fn from(error: Error) -> Self {
         Self::External(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fails_under_an_engine_that_is_set_up_is_no_bug() {
+        let setup = |source| Error::Setup { source: Arc::new(source) }.kind();
+        let failed = std::io::Error::other("the disk is gone");
+        assert_eq!(setup(DataFusionError::IoError(failed)), ErrorKind::Unavailable);
+        let other = DataFusionError::Internal("wrong".to_owned());
+        assert_eq!(setup(other), ErrorKind::Internal);
     }
 }

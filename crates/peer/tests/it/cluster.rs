@@ -51,6 +51,7 @@ async fn a_member_that_is_gone_is_asked_now_and_then_and_not_without_end() {
     let address = gone.address;
     gone.stop().await;
     // In its place somebody who hangs up, and counts.
+    #[expect(clippy::disallowed_methods, reason = "a stranger in the place of a member")]
     let listener = tokio::net::TcpListener::bind(address).await.expect("the port is free");
     let counting = async {
         let mut count = 0_u32;
