@@ -18,8 +18,9 @@ const IN_FLIGHT_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// of the metadata, a snapshot and the removal of files.
 const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Bytes of a segment that are not for entries: its header, a checkpoint of the log, and the heads of records.
-const SEGMENT_OVERHEAD_BYTES: u64 = 64 * 1024;
+/// An entry takes at most this part of a segment, as a divisor: the rest is for the header, a checkpoint of the log, and the
+/// heads of records.
+const SEGMENT_SHARE: u64 = 2;
 
 /// What the maintenance loop measured last, and the room that is left for entries in flight.
 #[derive(Debug)]
@@ -172,7 +173,7 @@ impl Node {
 
     /// Returns the bytes of an entry that a segment of the log holds beside what the log itself writes.
     pub(crate) fn entry_bytes_max(&self) -> u64 {
-        self.config().segment_bytes.saturating_sub(SEGMENT_OVERHEAD_BYTES)
+        self.config().segment_bytes / SEGMENT_SHARE
     }
 
     /// Refuses rows while the log holds too much that could not be put into files.
