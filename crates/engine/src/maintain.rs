@@ -74,7 +74,7 @@ async fn tend(node: &Node, progress: &mut Progress) -> Result<(), Error> {
     sealed
 }
 
-/// Measures the log and the disk; returns the bytes of the log's closed segments. What cannot be measured is not taken for enough.
+/// Measures the log and the disk; returns the bytes of the log. What cannot be measured is not taken for enough.
 pub(crate) fn measure(node: &Node) -> Result<u64, Error> {
     let path = &node.config().data_dir;
     let measured = node.log_bytes().and_then(|kept| Ok((kept, durable::bytes_free(path)?)));

@@ -440,8 +440,8 @@ impl Node {
         PURGE_MARGIN
     }
 
-    /// Returns the bytes that the log's files take, and those of its closed segments: the newest one has its full length
-    /// before it holds anything.
+    /// Returns the bytes that the log's files take, and the same with the newest segment at the length that segments have
+    /// now: it has its full length before it holds anything, and may be from a time of longer ones.
     pub(crate) fn log_bytes(&self) -> std::io::Result<(u64, u64)> {
         if !self.parts.dir.wal().exists() {
             // The machine keeps its log elsewhere.
@@ -462,8 +462,8 @@ impl Node {
                 segments.insert(name, bytes);
             }
         }
-        drop(segments.pop_last());
-        Ok((all, segments.values().sum()))
+        let newest = segments.pop_last().map_or(0, |(_, bytes)| bytes);
+        Ok((all, all - newest.saturating_sub(self.config().segment_bytes)))
     }
 
     /// Returns the newest index applied on this node.
