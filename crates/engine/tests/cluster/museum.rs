@@ -357,7 +357,7 @@ async fn museum_m40_answers_that_are_lost_while_leaders_change_take_effect_once(
     let mut three = Three::start().await;
     register(&three.nodes[0]).await;
     let callers = three.nodes[..2].to_vec();
-    let storms = join_all((1..=6).map(|writer| storm(&callers, writer, 30)));
+    let storms = join_all((1..=6).map(|writer| storm(&callers, writer, 8)));
     let (done, mut is_done) = watch::channel(false);
     let storms = async {
         let sums = storms.await;
@@ -378,11 +378,11 @@ async fn museum_m40_answers_that_are_lost_while_leaders_change_take_effect_once(
     };
     let (sums, (three, changes)) = tokio::join!(storms, changing);
     assert!(changes > 1, "the leader changed {changes} times");
-    three.check_same(6 * 30, sums.iter().sum()).await;
+    three.check_same(6 * 8, sums.iter().sum()).await;
     let distinct = "SELECT count(DISTINCT n) FROM t";
     let answer = three.nodes[2].sql(distinct, SqlOptions::default()).await.expect("plans");
     let answer = answer.collect().await.expect("answers");
     let found = answer[0].column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0);
-    assert_eq!(found, 6 * 30);
+    assert_eq!(found, 6 * 8);
     three.stop().await;
 }
