@@ -266,8 +266,6 @@ impl Node {
         };
         match proposed {
             Err(RaftError::NotLeader { .. }) => Ok(None),
-            // Nothing was proposed: whoever leads next decides.
-            Err(RaftError::Unavailable) if self.cluster().is_some() => Ok(None),
             proposed => accepted(proposed?).map(Some),
         }
     }
