@@ -179,6 +179,10 @@ impl RaftNode {
         if !self.membership().voter_ids().any(|voter| voter == to) {
             return Err(refused(MembershipFault::NoVote { node: to }));
         }
+        if to == self.metrics().id {
+            // openraft would take no writes until its lease is renewed, to hand over to nobody.
+            return Ok(());
+        }
         let triggered = self.raft.trigger().transfer_leader(to).await;
         triggered.map_err(|fatal| self.stopped_error(&fatal))?;
         let leads = move |metrics: &RaftMetrics<TypeConfig>| metrics.current_leader == Some(to);

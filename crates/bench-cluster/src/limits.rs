@@ -20,10 +20,12 @@ pub(crate) const MESSAGE_ROWS_MAX: usize = 50_000;
 pub(crate) const PAYLOADS: usize = 64;
 
 /// Between two signs of life of a leader of Alluvium, as `alluvium serve` has it.
-pub(crate) const HEARTBEAT_MS: u64 = 200;
-/// The same of etcd: no more than a fifth of the election's, or etcd does not start.
+pub(crate) const HEARTBEAT_MS: u64 = 100;
+/// The same of etcd, which does not start with more than a fifth of its election's.
 pub(crate) const HEARTBEAT_ETCD_MS: u64 = 120;
-/// The shortest wait before an election; the longest is twice as long, with both.
+/// How long a leader of Alluvium is silent at least and at most before an election: its lease, and a time that is drawn.
+pub(crate) const SILENCE_MS: (u64, u64) = (750, 1_000);
+/// The shortest wait of etcd before an election; its longest is twice as long.
 pub(crate) const ELECTION_MS: u64 = 600;
 /// How long one try of a prober may last.
 pub(crate) const PROBE_MAX: Duration = Duration::from_millis(100);

@@ -22,6 +22,10 @@ const PLACE_AGAIN: Duration = Duration::from_millis(200);
 const PLACE_SHOWS: Duration = Duration::from_secs(1);
 /// A member that was silent for longer is not handed the leadership: it may be dead.
 const SILENT_MAX: Duration = Duration::from_secs(1);
+/// How long a leader that stops waits until a voter has answered it, in nanoseconds.
+const FIRST_ANSWER_MAX_NS: u64 = 500_000_000;
+/// Between two looks at who has answered.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a leader that stops tries to hand over.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
@@ -197,11 +201,7 @@ impl Node {
             // It was removed: the others have elected another leader, or do so now.
             return;
         }
-        let answers = |other: &Member| other.silent_for.is_some_and(|silent| silent < SILENT_MAX);
-        let others = self.members().into_iter().filter(|other| other.votes && other.node != own);
-        let Some(next) = { others }.filter(answers).min_by_key(|other| other.behind) else {
-            return;
-        };
+        let Some(next) = self.heir().await else { return };
         match self.raft().transfer_leader(next.node, HAND_OVER_MAX).await {
             Ok(()) => tracing::info!(to = next.node, "the leadership is handed over"),
             Err(error) => {
@@ -210,6 +210,24 @@ impl Node {
                     "nobody took the leadership over: an election follows"
                 );
             }
+        }
+    }
+
+    /// Returns the voter that answers and lacks least. One that leads since just now has heard of nobody yet, and waits
+    /// for the first answer, within the time that a dead voter would be silent.
+    async fn heir(&self) -> Option<Member> {
+        let own = self.node_id();
+        let until = self.clock().monotonic_ns().saturating_add(FIRST_ANSWER_MAX_NS);
+        loop {
+            let answers =
+                |other: &Member| other.silent_for.is_some_and(|silent| silent < SILENT_MAX);
+            let others =
+                self.members().into_iter().filter(|other| other.votes && other.node != own);
+            let next = { others }.filter(answers).min_by_key(|other| other.behind);
+            if next.is_some() || until <= self.clock().monotonic_ns() || !self.leads() {
+                return next;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Proposing: what is checked, stamped and encoded before a command enters the log.
 
-use alluvium_raft::Error as RaftError;
 use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{DatasetRecord, ResultRecord};
 use alluvium_state_machine::{Key, Table, ViewError, record_at};
@@ -256,18 +255,19 @@ impl Node {
     ) -> Result<Option<Response>, Error> {
         let entry = self.entry_of(caller, command, &[])?;
         let _room = self.reserve(entry.as_bytes().len()).await;
-        let mut stopping = self.stopping();
-        let proposed = tokio::select! {
-            proposed = self.raft().propose(entry) => proposed,
-            // Without a quorum openraft never answers: a member that stops does not wait for one.
-            _ = stopping.wait_for(|stopping| *stopping), if self.cluster().is_some() => {
-                Err(RaftError::Ambiguous)
-            }
-        };
-        match proposed {
-            Err(RaftError::NotLeader { .. }) => Ok(None),
-            proposed => accepted(proposed?).map(Some),
+        if self.cluster().is_none() {
+            return accepted(self.raft().propose(entry).await?).map(Some);
         }
+        let proposed = self.at_leader(|leader| {
+            let (entry, raft) = (entry.clone(), self.raft().clone());
+            async move {
+                match leader {
+                    None => raft.propose(entry).await.map(Some),
+                    Some(_other) => Ok(None),
+                }
+            }
+        });
+        proposed.await?.map(accepted).transpose()
     }
 
     fn entry_of(&self, caller: &Caller, command: Command, body: &[u8]) -> Result<Entry, Error> {

@@ -128,11 +128,13 @@ fn section(kills: u64, ours: &Result<Vec<u64>>, theirs: &Result<Vec<u64>>) -> Se
         note: format!(
             "From the kill until the first answer to a write that began after it, through any of the nodes that are \
              left: {} probers at each node write 256 B, give up after {} ms and try again {} ms later. The killed node \
-             is started again and catches up before the next kill. Both elect after {} to {} ms of silence; heartbeats \
-             are {} ms apart, those of etcd {} ms, since it refuses more than a fifth of its election time.",
+             is started again and catches up before the next kill. Alluvium elects after {} to {} ms of silence, etcd after \
+             {} to {} ms; heartbeats are {} ms apart, those of etcd {} ms.",
             limits::PROBERS,
             limits::PROBE_MAX.as_millis(),
             limits::PROBE_PAUSE.as_millis(),
+            limits::SILENCE_MS.0,
+            limits::SILENCE_MS.1,
             limits::ELECTION_MS,
             2 * limits::ELECTION_MS,
             limits::HEARTBEAT_MS,

@@ -287,6 +287,40 @@ async fn a_leader_that_stops_hands_over_and_nobody_s_call_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stops_as_soon_as_it_leads_hands_over_all_the_same() {
+    let mut three = Three::start().await;
+    register(&three.nodes[0]).await;
+    for _ in 0..5 {
+        three.nodes[0].transfer_leader(3).await.expect("hands over");
+        // It has led for a moment, and no voter has answered it yet.
+        three.nodes.pop().expect("three").shutdown().await.expect("stops");
+        let mut leads = Vec::new();
+        for node in &three.nodes {
+            leads.push(node.status().await.expect("status").leader == Some(node.node_id()));
+        }
+        assert!(leads.contains(&true), "nobody was handed the leadership: an election must follow");
+        let config = three.machines[2].config(three.addresses[2], &[]);
+        three.nodes.push(Node::open(config).await.expect("comes back"));
+    }
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_told_to_hand_over_to_itself_leads_on() {
+    let three = Three::start().await;
+    register(&three.nodes[0]).await;
+    let before = three.nodes[0].status().await.expect("status");
+    assert_eq!(before.leader, Some(1));
+    for node in &three.nodes {
+        node.transfer_leader(1).await.expect("it leads");
+    }
+    three.nodes[0].append(&caller(), "t", vec![rows(0..1)]).await.expect("acknowledged");
+    let after = three.nodes[0].status().await.expect("status");
+    assert_eq!((after.leader, after.term), (Some(1), before.term), "there was an election");
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_comes_late_reads_files_from_its_peers_when_the_log_is_gone() {
     let mut three = Three::start().await;
     register(&three.nodes[0]).await;
