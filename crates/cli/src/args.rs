@@ -40,6 +40,15 @@ pub(crate) struct Global {
     /// How long a statement may run, such as 30s or 5m
     #[arg(long, global = true, value_name = "TIME")]
     pub(crate) statement_timeout: Option<String>,
+    /// A bucket that all members of the cluster see; repeat for more. Keys and endpoint are taken from the environment,
+    /// under the names that other programs use, such as AWS_ACCESS_KEY_ID
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME=s3://BUCKET[/PREFIX]",
+        conflicts_with = "connect"
+    )]
+    pub(crate) bucket: Vec<String>,
     /// Least level of log lines: error, warn, info, debug, trace, or a filter of tracing
     #[arg(long, global = true, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
@@ -282,6 +291,9 @@ pub(crate) struct Register {
     /// Key columns, in key order
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     pub(crate) key: Vec<String>,
+    /// Keep its files in this bucket: `local`, each member's own, or one that all members were started with
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub(crate) files_in: String,
     #[command(flatten)]
     pub(crate) condition: Condition,
 }

@@ -6,9 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use alluvium_engine::{
-    Caller, Config, DEFAULT_BUCKET, Node, RegisterOptions, SqlOptions, TombstoneKeys,
-};
+use alluvium_engine::{Caller, Config, Node, RegisterOptions, SqlOptions, TombstoneKeys};
 use alluvium_ingest::Reader;
 use alluvium_proto::v1;
 use alluvium_server::convert::{caller_to, change_to, field_to, options_from};
@@ -35,16 +33,25 @@ pub(crate) enum Missing {
 }
 
 /// Returns the configuration of a node in `directory`.
-pub(crate) fn node_config(directory: &Path, settings: &Settings) -> Config {
+pub(crate) fn node_config(directory: &Path, settings: &Settings) -> Result<Config, Failure> {
     let mut config = Config::single(directory);
     config.query_memory_bytes = settings.query_memory.unwrap_or(config.query_memory_bytes);
     config.statement_timeout = settings.statement_timeout.unwrap_or(config.statement_timeout);
-    config
+    for (name, url) in &settings.buckets {
+        // A variable that is not UTF-8 is none of these.
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let store = alluvium_engine::open_s3(url, variables);
+        let store = store.map_err(|error| Failure::usage(error.to_string()))?;
+        config.shared_buckets.insert(name.clone(), store);
+    }
+    Ok(config)
 }
 
 /// Opens the node in `directory`. Nothing was asked of it yet, so a failure leaves no doubt.
 pub(crate) async fn open_node(directory: &Path, settings: &Settings) -> Result<Node, Failure> {
-    Node::open(node_config(directory, settings)).await.map_err(unread)
+    Node::open(node_config(directory, settings)?).await.map_err(unread)
 }
 
 fn refuse_missing(directory: &Path) -> Result<(), Failure> {
@@ -62,7 +69,7 @@ pub(crate) async fn verify_directory(
     settings: &Settings,
 ) -> Result<(v1::VerifyResponse, Vec<String>), Failure> {
     refuse_missing(directory)?;
-    let report = alluvium_engine::verify_directory(&node_config(directory, settings)).await;
+    let report = alluvium_engine::verify_directory(&node_config(directory, settings)?).await;
     let mut report = report.map_err(unread)?;
     let notices = std::mem::take(&mut report.notices);
     Ok((replies::verified(report), notices))
@@ -119,12 +126,13 @@ impl Backend {
         caller: &Caller,
         name: &str,
         schema: &Schema,
+        bucket: &str,
     ) -> Result<v1::RegisterResponse, Failure> {
         match self {
             Self::Embedded(node) => {
                 let options = RegisterOptions {
                     key_columns: schema.key_columns.clone(),
-                    bucket: DEFAULT_BUCKET.to_owned(),
+                    bucket: bucket.to_owned(),
                     options: options_from(None)?,
                 };
                 let arrow = alluvium_rows::to_arrow(schema);
@@ -137,7 +145,7 @@ impl Backend {
                     name: name.to_owned(),
                     columns: schema.fields.iter().map(field_to).collect(),
                     key_columns: schema.key_columns.clone(),
-                    bucket: None,
+                    bucket: Some(bucket.to_owned()),
                     options: None,
                 };
                 Ok(client.answer(client.lake().register(client.request(message))).await?)

@@ -2,6 +2,7 @@
 //!
 //! It must not ignore a key that it does not know: a setting with a typo would look as if it held.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,13 +17,14 @@ use crate::args::{Global, LogFormat};
 use crate::failure::Failure;
 use crate::output::Format;
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "data_dir",
     "listen",
     "connect",
     "output",
     "query_memory",
     "statement_timeout",
+    "buckets",
     "log_level",
     "log_format",
     "actor",
@@ -41,6 +43,7 @@ struct Written {
     output: Option<Format>,
     query_memory: Option<toml_value::Text>,
     statement_timeout: Option<toml_value::Text>,
+    buckets: Option<toml_value::Texts>,
     log_level: Option<String>,
     log_format: Option<LogFormat>,
     actor: Option<String>,
@@ -53,6 +56,23 @@ mod toml_value {
     pub(super) enum Text {
         Text(String),
         Number(u64),
+    }
+
+    /// Several texts, or one with a comma between them.
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(untagged)]
+    pub(super) enum Texts {
+        One(String),
+        Several(Vec<String>),
+    }
+
+    impl Texts {
+        pub(super) fn into_texts(self) -> Vec<String> {
+            match self {
+                Self::One(text) => text.split(',').map(|text| text.trim().to_owned()).collect(),
+                Self::Several(texts) => texts,
+            }
+        }
     }
 
     impl Text {
@@ -83,6 +103,8 @@ pub(crate) struct Settings {
     pub(crate) output: Format,
     pub(crate) query_memory: Option<usize>,
     pub(crate) statement_timeout: Option<Duration>,
+    /// Shared buckets: names and addresses.
+    pub(crate) buckets: BTreeMap<String, String>,
     pub(crate) log_level: Option<String>,
     pub(crate) log_format: LogFormat,
     pub(crate) actor: String,
@@ -141,6 +163,10 @@ fn settle(flags: &Global, written: Written) -> Result<Settings, Failure> {
         output: flags.output.or(written.output).unwrap_or(Format::Table),
         query_memory: memory.as_deref().map(parse_bytes).transpose()?,
         statement_timeout: timeout.as_deref().map(parse_duration).transpose()?,
+        buckets: named_buckets(match flags.bucket.is_empty() {
+            true => written.buckets.map(toml_value::Texts::into_texts).unwrap_or_default(),
+            false => flags.bucket.clone(),
+        })?,
         log_level: flags.log_level.clone().or(written.log_level),
         log_format: flags.log_format.or(written.log_format).unwrap_or_default(),
         actor: flags
@@ -150,6 +176,21 @@ fn settle(flags: &Global, written: Written) -> Result<Settings, Failure> {
             .or_else(user_name)
             .unwrap_or_else(|| "alluvium".to_owned()),
     })
+}
+
+/// Reads `NAME=URL` pairs.
+fn named_buckets(pairs: Vec<String>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut buckets = BTreeMap::new();
+    for pair in pairs {
+        let Some((name, url)) = pair.split_once('=') else {
+            return Err(Failure::usage(format!("{pair:?} is not a bucket"))
+                .with_hint("a name and an address, such as lake=s3://bucket/prefix"));
+        };
+        if buckets.insert(name.to_owned(), url.to_owned()).is_some() {
+            return Err(Failure::usage(format!("there are two buckets named {name:?}")));
+        }
+    }
+    Ok(buckets)
 }
 
 impl Settings {
@@ -300,6 +341,23 @@ mod tests {
         assert_eq!(place(flags), Place::Directory("x".into()));
         let flags = Global { connect: Some("http://b".to_owned()), ..Global::default() };
         assert_eq!(place(flags), Place::Server("http://b".to_owned()));
+    }
+
+    #[test]
+    fn buckets_are_read_as_a_list_or_a_text_and_flags_replace_them() {
+        let named = |flags: &[&str], written| {
+            let bucket = flags.iter().map(|&flag| flag.to_owned()).collect();
+            let flags = Global { bucket, ..Global::default() };
+            settle(&flags, Written { buckets: written, ..Written::default() }).map(|s| s.buckets)
+        };
+        let one = BTreeMap::from([("a".to_owned(), "s3://x/y=z".to_owned())]);
+        assert_eq!(named(&["a=s3://x/y=z"], None).ok(), Some(one.clone()));
+        let several = toml_value::Texts::Several(vec!["a=s3://x/y=z".to_owned()]);
+        assert_eq!(named(&[], Some(several)).ok(), Some(one.clone()));
+        let text = || Some(toml_value::Texts::One("b=s3://b, c=s3://c".to_owned()));
+        assert_eq!(named(&[], text()).expect("two").len(), 2);
+        assert_eq!(named(&["a=s3://x/y=z"], text()).ok(), Some(one));
+        assert!(named(&["a"], None).is_err() && named(&["a=1", "a=2"], None).is_err());
     }
 
     #[test]

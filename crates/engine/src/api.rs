@@ -1,5 +1,6 @@
 //! What callers give a node and what they get back. No behaviour lives here.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use alluvium_types::{
 };
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use object_store::ObjectStore;
 
 use crate::cluster::PeerConfig;
 use crate::machine::{Machine, RealMachine};
@@ -43,6 +45,9 @@ pub struct Config {
     pub reinstall: Reinstall,
     /// How the node takes part in a cluster; without it, it is alone.
     pub peer: Option<PeerConfig>,
+    /// Buckets that all members see, under the same name and with the same content at each: one of them writes a file, and
+    /// the others check it. See [`crate::open_s3`].
+    pub shared_buckets: BTreeMap<String, Arc<dyn ObjectStore>>,
     /// The machine below: clock, chance, disk, object stores.
     pub machine: Arc<dyn Machine>,
 }
@@ -63,6 +68,7 @@ impl Config {
             compare_every: Duration::from_secs(10),
             reinstall: Reinstall::default(),
             peer: None,
+            shared_buckets: BTreeMap::new(),
             machine: Arc::new(RealMachine::default()),
         }
     }

@@ -21,11 +21,11 @@ use futures::future::BoxFuture;
 use object_store::path::Path as ObjectPath;
 
 use crate::agreement::Digests;
+use crate::buckets::Buckets;
 use crate::dir::{Claim, Identity, NewIdentity};
 use crate::jobs::Jobs;
 use crate::membership::Member;
 use crate::node::Node;
-use crate::opening::Buckets;
 use crate::pressure::{Pressure, carries_rows};
 use crate::{Config, Error};
 

@@ -77,6 +77,12 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A name that a shared bucket cannot have.
+    #[error("a shared bucket cannot be named {name:?}")]
+    BucketName {
+        /// The name.
+        name: String,
+    },
     /// An index that is not applied here, or no longer readable.
     #[error("index {index} cannot be read: the readable range is {low} to {high}")]
     IndexOutOfRange {
@@ -310,7 +316,7 @@ impl Error {
             Self::IndexOutOfRange { .. } | Self::View(ViewError::BelowFloor { .. }) => {
                 ErrorKind::OutOfRange
             }
-            Self::NotInQuarantine => ErrorKind::InvalidArgument,
+            Self::NotInQuarantine | Self::BucketName { .. } => ErrorKind::InvalidArgument,
             Self::Reopen | Self::Reinstall { .. } | Self::FileNotHere { .. } => {
                 ErrorKind::Unavailable
             }
@@ -358,6 +364,12 @@ impl Error {
         let fixed = match self {
             Self::Rejected(Rejection::ExpectedIndex { .. }) => {
                 "read the dataset again, then decide"
+            }
+            Self::BucketNotFound { .. } => {
+                "every member must be started with --bucket NAME=s3://BUCKET[/PREFIX]"
+            }
+            Self::BucketName { .. } => {
+                "up to 63 small letters, digits and dashes; `local` is each member's own"
             }
             Self::DirectoryLocked { .. } => {
                 "a running server has it: connect to that server, or stop it first"

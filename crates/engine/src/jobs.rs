@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_state_machine::catalog;
-use alluvium_state_machine::record::{FileContent, FileRecord};
+use alluvium_state_machine::record::{FileContent, FileRecord, SweepRecord};
+use alluvium_storage::BucketKind;
 use alluvium_types::{
     Attest, AttestOutcome, Command, DatasetKey, ErrorKind, FileId, LogIndex, Swept, limits,
 };
@@ -240,6 +241,10 @@ async fn make_file(node: &Node, dataset: DatasetKey, file: FileId) -> Result<(),
         node.jobs().succeeded(dataset, file);
         return Ok(());
     };
+    // Into a shared bucket one writes: whoever decides.
+    if !node.leads() && node.is_shared(dataset)? {
+        return Ok(());
+    }
     let key = (dataset, file);
     let outcome = match node.replica().made(key) {
         Some(outcome) => outcome,
@@ -264,6 +269,7 @@ async fn write_file(
     plan: &FileRecord,
 ) -> Result<AttestOutcome, Error> {
     let context = node.file_context(dataset)?;
+    node.marked_bucket(context.bucket.name()).await?;
     let made = match &plan.content {
         FileContent::Seal { .. } => alluvium_materialize::seal(&context, plan).await,
         FileContent::Compaction { .. } => alluvium_materialize::compact(&context, plan).await,
@@ -297,16 +303,22 @@ async fn sweep(node: &Node) -> Result<(), Error> {
             left = left.min(Some(record.since)).or(Some(record.since));
             continue;
         }
-        let bucket = node.bucket(&record.bucket)?;
-        let swept = match node.replica().is_gone((dataset, file)) {
-            true => Ok(()),
-            false => alluvium_materialize::sweep(&bucket, dataset, file, &record).await,
+        let is_given_up = everywhere.is_some_and(|everywhere| record.since <= everywhere);
+        let deletes = match node.bucket(&record.bucket)?.kind() {
+            BucketKind::PerNode => !node.replica().is_gone((dataset, file)),
+            // One that all members see is the leader's to delete, when every one of them has given it up. Until then there
+            // is nothing to do here, and nothing more to wait for.
+            BucketKind::Shared => is_given_up && node.leads(),
+        };
+        let swept = match deletes {
+            true => sweep_file(node, (dataset, file), &record).await,
+            false => Ok(()),
         };
         match swept {
             Ok(()) => {
                 node.replica().note_gone((dataset, file));
                 // The state forgets an object when no member has it any more.
-                if everywhere.is_some_and(|everywhere| record.since <= everywhere) {
+                if is_given_up {
                     done.entry(dataset).or_default().push(file);
                 }
             }
@@ -320,7 +332,7 @@ async fn sweep(node: &Node) -> Result<(), Error> {
     if node.cluster().is_some() && !node.leads() {
         let swept = left.map_or(applied, |left| applied.min(LogIndex(left.0.saturating_sub(1))));
         node.report_swept(swept).await;
-        return failed.map_or(Ok(()), |error| Err(error.into()));
+        return failed.map_or(Ok(()), Err);
     }
     for (dataset, files) in done {
         for files in files.chunks(limits::SWEPT_FILES_MAX) {
@@ -328,7 +340,16 @@ async fn sweep(node: &Node) -> Result<(), Error> {
             node.propose_leading(&Caller::named(ACTOR), command).await?;
         }
     }
-    failed.map_or(Ok(()), |error| Err(error.into()))
+    failed.map_or(Ok(()), Err)
+}
+
+async fn sweep_file(
+    node: &Node,
+    (dataset, file): (DatasetKey, FileId),
+    record: &SweepRecord,
+) -> Result<(), Error> {
+    let bucket = node.marked_bucket(&record.bucket).await?;
+    Ok(alluvium_materialize::sweep(&bucket, dataset, file, record).await?)
 }
 
 /// Returns an error and its causes in one line.

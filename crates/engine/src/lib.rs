@@ -65,6 +65,7 @@
 mod agreement;
 mod api;
 mod appender;
+mod buckets;
 mod cluster;
 mod dir;
 mod error;
@@ -89,6 +90,7 @@ mod work;
 mod write;
 
 pub use alluvium_peer::Security;
+pub use alluvium_storage::s3::open as open_s3;
 pub use api::{
     Caller, CompactReport, Config, DEFAULT_BUCKET, DatasetInfo, LogRecord, RegisterOptions,
     Registered, SealReport, SqlOptions, Status, TombstoneKeys, VerifyReport, Written,

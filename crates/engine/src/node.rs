@@ -18,6 +18,7 @@ use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 
 use crate::agreement::Digests;
+use crate::buckets::Buckets;
 use crate::cluster::{Cluster, PeerHost, Port, Reports};
 use crate::dir::DataDir;
 use crate::jobs::{self, Jobs};
@@ -25,8 +26,7 @@ use crate::leases::{Lease, Leases};
 use crate::log::NodeLog;
 use crate::maintain;
 use crate::opening::{
-    self, Buckets, OpenLog, PURGE_MARGIN, Start, is_metadata_damage, open_buckets, open_query,
-    open_store, raft_config,
+    self, OpenLog, PURGE_MARGIN, Start, is_metadata_damage, open_query, open_store, raft_config,
 };
 use crate::pressure::Pressure;
 use crate::replica::Replica;
@@ -110,7 +110,8 @@ impl Node {
         // Buckets are claimed before anything is proposed: once the log has an entry, a bucket without its
         // marker is a wrong or emptied disk.
         let fresh = log.is_empty()? && store.raft().applied.is_none();
-        let buckets = open_buckets(&config, &dir, fresh).await?;
+        let buckets = Buckets::open(&config, &dir, store.as_ref(), fresh).await?;
+        let replica = Replica::opened(buckets.attested_in_shared(store.as_ref())?);
         let (effects, effects_receiver) = mpsc::channel(EFFECTS_MAX);
         let (jobs, pressure) = (Arc::new(Jobs::new()), Arc::new(Pressure::new(&config)));
         let (tasks, (shutdown, _)) = (Tasks::new(), watch::channel(false));
@@ -148,7 +149,7 @@ impl Node {
             buckets,
             jobs,
             cluster,
-            replica: Replica::default(),
+            replica,
             leases: Leases::default(),
             pressure,
             scrub: Scrub::default(),
@@ -480,6 +481,10 @@ impl Node {
     /// Returns the metadata as jobs read it.
     pub(crate) fn shared_view(&self) -> Arc<dyn View + Send + Sync> {
         Arc::clone(&self.parts.store) as _
+    }
+
+    pub(crate) fn buckets(&self) -> &Buckets {
+        &self.parts.buckets
     }
 
     /// Returns the bucket of that name.

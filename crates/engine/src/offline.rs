@@ -4,6 +4,7 @@
 //! snapshot and the log in a temporary directory, with the code that a node does both with. It must not repair, or
 //! stop at the first damage. Invariant: a failure to look is an error, damage that was seen is in the report.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alluvium_materialize::{Damage, FileContext, LogError, LogSource};
@@ -16,10 +17,11 @@ use alluvium_wal::inspect::{Finding, inspect, open_in_memory};
 use alluvium_wal::{FsStorage, Storage};
 use tempfile::TempDir;
 
+use crate::buckets::{self, identity_of, opening_of};
 use crate::dir::DataDir;
 use crate::jobs::error_chain;
 use crate::machine::{Machine as _, RealMachine};
-use crate::opening::{bucket_identity, log_options};
+use crate::opening::log_options;
 use crate::tasks::blocking;
 use crate::{Config, DEFAULT_BUCKET, Error, VerifyReport};
 
@@ -44,7 +46,7 @@ pub async fn verify_directory(config: &Config) -> Result<VerifyReport, Error> {
     let scratch = scratch.map_err(|source| Error::ScratchUnusable { path, source })?;
     let segment_bytes = config.segment_bytes;
     let mut look = blocking(move || Look::at(dir, scratch, segment_bytes)).await?;
-    look.verify_files().await?;
+    look.verify_files(&buckets::shared(config)?).await?;
     // The temporary directory goes when nobody reads in it any more.
     Ok(blocking(move || look.end()).await)
 }
@@ -153,7 +155,7 @@ impl Look {
     }
 
     /// Reads every data file, and the rows that are in the log alone.
-    async fn verify_files(&mut self) -> Result<(), Error> {
+    async fn verify_files(&mut self, shared: &BTreeMap<String, Bucket>) -> Result<(), Error> {
         let Some(view) = self.view.clone() else { return Ok(()) };
         if view.raft().applied.is_none() {
             return Ok(());
@@ -161,13 +163,23 @@ impl Look {
         let Some(bucket) = self.bucket().await? else { return Ok(()) };
         let log: Arc<dyn LogSource> = Arc::new(Rows { log: self.log.clone() });
         for record in catalog::list(view.as_ref(), self.report.index)? {
-            if record.bucket != DEFAULT_BUCKET {
-                return Err(Error::BucketNotFound { name: record.bucket });
-            }
+            let bucket = match shared.get(&record.bucket) {
+                _ if record.bucket == DEFAULT_BUCKET => bucket.clone(),
+                Some(shared) => {
+                    let identity = identity_of(&self.dir, &record.bucket);
+                    let opening = opening_of(view.as_ref(), &record.bucket)?;
+                    // One that holds nothing may have no marker, and none is put.
+                    if opening == Opening::Existing {
+                        shared.check_identity(&identity, opening).await?;
+                    }
+                    shared.clone()
+                }
+                None => return Err(Error::BucketNotFound { name: record.bucket }),
+            };
             let name = record.name.clone();
             let context = FileContext {
                 dataset: record,
-                bucket: bucket.clone(),
+                bucket,
                 view: Arc::<RocksStore>::clone(&view),
                 log: Arc::clone(&log),
             };
@@ -195,7 +207,8 @@ impl Look {
         }
         let store = Arc::new(DurableLocal::open_to_read(&root)?);
         let bucket = Bucket::over(DEFAULT_BUCKET, store, BucketKind::PerNode);
-        let checked = bucket.check_identity(&bucket_identity(&self.dir), Opening::Existing).await;
+        let checked =
+            bucket.check_identity(&identity_of(&self.dir, DEFAULT_BUCKET), Opening::Existing).await;
         match checked.map_err(Error::from) {
             Ok(()) => Ok(Some(bucket)),
             Err(error) if error.kind() == ErrorKind::Corrupt => {

@@ -3,30 +3,28 @@
 //! It must not keep a part: the node does. Invariant: what is damaged is named, and only what can be built anew from the
 //! log is set aside.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use alluvium_metastore::{OpenOptions, RocksStore};
 use alluvium_peer::{Host, PeerCalls, Peers};
-use alluvium_query::{BucketSource, QueryConfig, QueryEngine, Sources};
+use alluvium_query::{QueryConfig, QueryEngine, Sources};
 use alluvium_raft::{EffectSender, Fault, RaftConfig, RaftNode, Timings};
 use alluvium_state_machine::{MetaStore, StoreError};
 use alluvium_stdx::{Spawner, durable};
-use alluvium_storage::{Bucket, BucketIdentity, Opening};
 use alluvium_wal::{Options, StreamId, Wal, WalHandle, WalService};
 use futures::FutureExt;
 use tokio::sync::watch;
-use uuid::Uuid;
 
+use crate::buckets::Buckets;
 use crate::cluster::{self, Cluster, PeerHost, Port};
 use crate::dir::{Claim, DataDir, Identity};
 use crate::jobs;
 use crate::log::NodeLog;
 use crate::reinstall;
 use crate::tasks::{QueryThreads, Tasks};
-use crate::{Config, DEFAULT_BUCKET, Error};
+use crate::{Config, Error};
 
 /// Entries that a purge leaves behind the snapshot, because a purge that runs into a queued apply is a known
 /// hazard of the consensus library. Few: entries may be large, and what stays counts against the log's limit.
@@ -40,12 +38,6 @@ const DELTA_CACHE_BYTES: usize = 64 * 1024 * 1024;
 pub(crate) struct OpenLog {
     pub(crate) handle: WalHandle,
     pub(crate) service: WalService,
-}
-
-/// The buckets of this node by name.
-#[derive(Debug, Clone)]
-pub(crate) struct Buckets {
-    by_name: Arc<BTreeMap<String, Bucket>>,
 }
 
 /// What consensus is started on.
@@ -106,13 +98,6 @@ pub(crate) async fn enter(
         // Nobody would ever tell it otherwise.
         true => Err(alluvium_raft::Error::Quarantined.into()),
         false => Ok((dir, quarantine)),
-    }
-}
-
-impl Buckets {
-    pub(crate) fn get(&self, name: &str) -> Result<Bucket, Error> {
-        let found = self.by_name.get(name).cloned();
-        found.ok_or_else(|| Error::BucketNotFound { name: name.to_owned() })
     }
 }
 
@@ -208,34 +193,6 @@ pub(crate) fn raft_config(dir: &DataDir, port: Option<&Port>, is_quarantined: bo
         timings: Timings::LOCAL,
         purge_margin: PURGE_MARGIN,
         is_quarantined,
-    }
-}
-
-/// Returns what the marker of the node's bucket says.
-pub(crate) fn bucket_identity(dir: &DataDir) -> BucketIdentity {
-    let cluster = Uuid::from_u128(dir.identity().cluster_id);
-    BucketIdentity { cluster, bucket: Uuid::new_v5(&cluster, DEFAULT_BUCKET.as_bytes()) }
-}
-
-pub(crate) async fn open_buckets(
-    config: &Config,
-    dir: &DataDir,
-    fresh: bool,
-) -> Result<Buckets, Error> {
-    let root = dir.local_bucket();
-    let opening = if fresh { Opening::Claim } else { Opening::Existing };
-    if fresh {
-        durable::create_dir_all(&root).map_err(|source| unusable(&root, source))?;
-    }
-    let bucket = config.machine.bucket(DEFAULT_BUCKET, &root)?;
-    bucket.check_identity(&bucket_identity(dir), opening).await?;
-    let by_name = BTreeMap::from([(DEFAULT_BUCKET.to_owned(), bucket)]);
-    Ok(Buckets { by_name: Arc::new(by_name) })
-}
-
-impl BucketSource for Buckets {
-    fn bucket(&self, name: &str) -> Option<Arc<Bucket>> {
-        self.by_name.get(name).cloned().map(Arc::new)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use alluvium_materialize::{object_key, storage_digest};
 use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{FileContent, FileRecord};
+use alluvium_storage::BucketKind;
 use alluvium_types::{AttestOutcome, Attested, DatasetKey, FileId, LogIndex};
 
 use crate::Error;
@@ -25,11 +26,17 @@ pub(crate) struct Replica {
     ready: Mutex<BTreeSet<FileKey>>,
     // Files that were made before they were attested; the job task's alone.
     made: Mutex<BTreeMap<FileKey, AttestOutcome>>,
+    // Files in shared buckets that were attested when the node was opened: it has checked them before.
+    trusted: BTreeSet<FileKey>,
     // Objects that were deleted here and that the state still knows, because another member may have them.
     gone: Mutex<BTreeSet<FileKey>>,
 }
 
 impl Replica {
+    pub(crate) fn opened(trusted: BTreeSet<FileKey>) -> Self {
+        Self { trusted, ..Self::default() }
+    }
+
     pub(crate) fn made(&self, key: FileKey) -> Option<AttestOutcome> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
@@ -134,6 +141,15 @@ impl Node {
             return Ok(());
         }
         let context = self.file_context(dataset)?;
+        if context.bucket.kind() == BucketKind::Shared {
+            // Another one wrote it, and nobody writes it again.
+            self.find(dataset, record).await?;
+            if !self.replica().is_ready(key) {
+                alluvium_materialize::check_file(&context, record).await?;
+                self.replica().note_ready(key);
+            }
+            return Ok(());
+        }
         let object = object_key(dataset, record.file, record.generation);
         if let Some(bytes) = self.find(dataset, record).await? {
             let file = record.file;
@@ -216,11 +232,16 @@ impl Node {
         self.has_caught_up() && missing.is_ok_and(|missing| missing.iter().all(is_there))
     }
 
-    /// Looks for a file in this node's bucket, and takes it as ready when it has the attested length: it was written and
-    /// read back before a restart, and every read verifies its blocks. Returns the length of another one.
+    /// Looks for a file in its bucket, and takes it as ready when it has the attested length: it was written and read
+    /// back before a restart, and every read verifies its blocks. Returns the length of another one. In a shared bucket
+    /// that is so only for what was there before the restart: what came since is read first.
     async fn find(&self, dataset: DatasetKey, record: &FileRecord) -> Result<Option<u64>, Error> {
         let attested = record.attested().expect("only attested files are missing");
         let bucket = self.file_context(dataset)?.bucket;
+        let is_shared = bucket.kind() == BucketKind::Shared;
+        if is_shared && !self.replica().trusted.contains(&(dataset, record.file)) {
+            return Ok(None);
+        }
         let object = object_key(dataset, record.file, record.generation);
         let found = bucket.head(&object).await?.map(|found| found.size);
         if found == Some(attested.digest.len_bytes) {
@@ -235,14 +256,17 @@ impl Node {
         if self.cluster().is_none() {
             return Ok(None);
         }
-        let firsts =
-            self.missing(LogIndex::MAX)?.into_iter().filter_map(|(_, record)| {
-                match record.content {
-                    FileContent::Seal { first, .. } => Some(first),
-                    FileContent::Compaction { .. } => None,
+        let mut lowest = None;
+        for (dataset, record) in self.missing(LogIndex::MAX)? {
+            match record.content {
+                FileContent::Seal { first, .. } if !self.is_shared(dataset)? => {
+                    lowest = lowest.min(Some(first)).or(Some(first));
                 }
-            });
-        Ok(firsts.min())
+                // Made of files, or lies where all find it.
+                FileContent::Seal { .. } | FileContent::Compaction { .. } => {}
+            }
+        }
+        Ok(lowest)
     }
 }
 

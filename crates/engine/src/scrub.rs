@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use alluvium_raft::{CheckedSnapshot, check_snapshots};
 use alluvium_state_machine::catalog;
+use alluvium_storage::BucketKind;
 use alluvium_types::{LogIndex, Rejection};
 use alluvium_wal::Reader;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -98,6 +99,10 @@ where
             Err(Error::Rejected(Rejection::DatasetNotFound { .. })) => continue,
             context => context?,
         };
+        if context.bucket.kind() == BucketKind::Shared && !node.leads() {
+            // One reads it for all.
+            continue;
+        }
         let at = node.applied();
         for report in alluvium_materialize::scrub(&context, at, &mut *throttle).await? {
             let Some(fault) = report.fault else { continue };

@@ -31,7 +31,7 @@ pub use compact::compact;
 pub use context::{FileContext, LogSource, object_key, parquet_recipe, storage_digest};
 pub use deltas::read_delta;
 pub use error::{Error, LogError, Sums};
-pub use scrub::{ScrubReport, scrub};
+pub use scrub::{ScrubReport, check_file, scrub};
 pub use seal::seal;
 pub use sweep::sweep;
 pub use tombstones::TombstoneIndex;

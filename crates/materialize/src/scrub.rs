@@ -53,6 +53,18 @@ where
     Ok(reports)
 }
 
+/// Reads an attested file, and compares every byte with its digest.
+///
+/// # Errors
+/// The damage, or why the file could not be read.
+///
+/// # Panics
+/// When the file is only planned.
+pub async fn check_file(context: &FileContext, record: &FileRecord) -> Result<(), Error> {
+    let attested = record.attested().expect("a planned file has no digest");
+    check(context, record, attested, &mut |_bytes| std::future::ready(())).await
+}
+
 async fn check<F>(
     context: &FileContext,
     record: &FileRecord,

@@ -17,6 +17,9 @@ pub enum Error {
     /// The key does not follow the grammar; nothing was touched.
     #[error("object key {key:?} is refused: {fault}")]
     Key { key: String, fault: KeyFault },
+    /// The address of a bucket is none.
+    #[error("{url:?} is no address of a bucket: {reason}")]
+    Url { url: String, reason: String },
     /// The disk or quota is full; nothing was published.
     #[error("no space left at {path} to {step}")]
     Full {
@@ -172,6 +175,7 @@ impl Error {
                 ),
             },
             Self::Key { .. }
+            | Self::Url { .. }
             | Self::Full { .. }
             | Self::Io { .. }
             | Self::Poisoned { .. }

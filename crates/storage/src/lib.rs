@@ -21,6 +21,7 @@ pub mod identity;
 pub mod layout;
 pub mod limits;
 pub mod retry;
+pub mod s3;
 pub mod suite;
 pub mod verified;
 

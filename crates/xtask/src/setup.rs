@@ -12,9 +12,9 @@ use std::process::Command;
 
 const NEXTEST_VERSION: &str = "0.9.143";
 
-/// Readers of Parquet that are not ours: the interoperability tests compare against them.
-const PYTHON_PINS: [(&str, &str); 3] =
-    [("pyarrow", "26.0.1"), ("polars", "2.1.0"), ("duckdb", "2.0.0")];
+/// Readers of Parquet and a server of S3 that are not ours: the interoperability tests compare against them.
+const PYTHON_PINS: [(&str, &str); 4] =
+    [("pyarrow", "26.0.1"), ("polars", "2.1.0"), ("duckdb", "2.0.0"), ("moto[server]", "5.2.5")];
 
 /// Peers that only the benchmarks measure against; they live in the same environment.
 const BENCH_PINS: [(&str, &str); 1] = [("deltalake", "1.6.6")];
@@ -38,12 +38,12 @@ const LIBCLANG: Need = Need {
 };
 const PYTHON: Need = Need {
     package: "python3",
-    reason: "other Parquet readers check our files",
+    reason: "other Parquet readers check our files, and a server of S3 keeps them",
     is_present: || child::probe("python3", &["--version"]).is_some(),
 };
 const PYTHON_VENV: Need = Need {
     package: "python3-venv",
-    reason: "those readers live in an environment of their own",
+    reason: "these programs live in an environment of their own",
     is_present: || child::probe("python3", &["-c", "import venv, ensurepip"]).is_some(),
 };
 
@@ -210,7 +210,11 @@ fn requirements(pins: &[(&str, &str)]) -> Vec<String> {
 fn has_pins(interpreter: &Path, pins: &[(&str, &str)]) -> bool {
     let checks: Vec<String> = pins
         .iter()
-        .map(|(name, version)| format!("assert m.version('{name}') == '{version}'"))
+        .map(|(name, version)| {
+            // What stands in brackets are parts of the package.
+            let package = name.split('[').next().unwrap_or(name);
+            format!("assert m.version('{package}') == '{version}'")
+        })
         .collect();
     let script = format!("import importlib.metadata as m\n{}", checks.join("\n"));
     interpreter.exists() && child::probe(&interpreter.to_string_lossy(), &["-c", &script]).is_some()

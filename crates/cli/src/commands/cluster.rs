@@ -97,7 +97,7 @@ async fn found(peer: &Peer, settings: &Settings) -> Result<(), Failure> {
     let directory = settings.data_dir.as_deref().ok_or_else(|| {
         Failure::usage("a node needs a directory").with_hint("say --data-dir DIR")
     })?;
-    let mut config = node_config(directory, settings);
+    let mut config = node_config(directory, settings)?;
     config.peer = peer_config(peer)?.map(|peer| PeerConfig { found: true, ..peer });
     config.node_id = peer.node_id;
     if config.peer.is_none() {
@@ -133,7 +133,7 @@ async fn recover(to: Option<&Path>, yes: bool, settings: &Settings) -> Result<()
             return Err(Failure::usage("that is not the word; nothing was made"));
         }
     }
-    let found = recover_directory(&node_config(directory, settings), to).await?;
+    let found = recover_directory(&node_config(directory, settings)?, to).await?;
     let record = vec![
         ("cluster_id", json!(found.cluster_id)),
         ("node_id", json!(found.node_id)),

@@ -44,7 +44,7 @@ async fn register(
         None => typed_schema(&arguments.column, &arguments.key)?,
     };
     let caller = caller(settings, arguments.condition);
-    let answer = backend.register(&caller, &arguments.name, &schema).await?;
+    let answer = backend.register(&caller, &arguments.name, &schema, &arguments.files_in).await?;
     let record = vec![
         ("name", json!(arguments.name)),
         ("dataset_id", json!(answer.dataset_id)),

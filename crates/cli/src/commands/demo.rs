@@ -9,7 +9,7 @@ mod story;
 
 use std::path::{Path, PathBuf};
 
-use alluvium_engine::{Caller, Node, TombstoneKeys};
+use alluvium_engine::{Caller, DEFAULT_BUCKET, Node, TombstoneKeys};
 use alluvium_ingest::Source;
 use alluvium_types::Schema;
 
@@ -94,7 +94,7 @@ async fn tell_of_deletion(
     let caller = Caller::named("demo");
     let source = Source::at(sample);
     let schema = alluvium_ingest::infer_schema(&source, &["origin".to_owned()])?.schema;
-    let registered = backend.register(&caller, DATASET, &schema).await?;
+    let registered = backend.register(&caller, DATASET, &schema, DEFAULT_BUCKET).await?;
     story.step(
         "register",
         &format!(

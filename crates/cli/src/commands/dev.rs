@@ -13,11 +13,15 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Dev;
+use crate::backend::Backend;
+use crate::client::Client;
 use crate::config::Settings;
 use crate::failure::Failure;
 
 /// How often the servers are looked at.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long the servers may take until each has a vote.
+const VOTES_MAX: Duration = Duration::from_secs(60);
 /// How long servers may take to end.
 const END_MAX: Duration = Duration::from_secs(20);
 
@@ -47,6 +51,15 @@ pub(super) async fn run(arguments: &Dev, settings: &Settings) -> Result<(), Fail
             }
         }
     }
+    // Before that, the loss of one would stop the others.
+    tokio::select! {
+        _ = interrupt.recv() => return stopped(servers).await,
+        _ = terminate.recv() => return stopped(servers).await,
+        voting = all_vote(&servers) => if let Err(failure) = voting {
+            stop(&mut servers).await;
+            return Err(failure);
+        },
+    }
     announce(&servers)?;
     let ended = loop {
         tokio::select! {
@@ -67,6 +80,33 @@ pub(super) async fn run(arguments: &Dev, settings: &Settings) -> Result<(), Fail
     }
 }
 
+async fn stopped(mut servers: Vec<Server>) -> Result<(), Failure> {
+    stop(&mut servers).await;
+    Ok(())
+}
+
+/// Waits until every server has a vote.
+async fn all_vote(servers: &[Server]) -> Result<(), Failure> {
+    let Some(first) = servers.first() else { return Ok(()) };
+    let url = first.said["listening"].as_str().unwrap_or_default();
+    let backend = Backend::Remote(Client::new(url, None)?);
+    let waiting = async {
+        loop {
+            // One that is busy taking the others in says so, and is asked again.
+            let members = backend.members().await.unwrap_or_default();
+            if members.iter().filter(|member| member.votes).count() == servers.len() {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let waited = tokio::time::timeout(VOTES_MAX, waiting).await;
+    waited.map_err(|_elapsed| {
+        let message = "not every server was given a vote in time".to_owned();
+        Failure::of_kind(ErrorKind::Unavailable, message, None)
+    })
+}
+
 fn start(directory: &Path, members: &[String], settings: &Settings) -> Result<Server, Failure> {
     let program = std::env::current_exe().map_err(|error| io("find this program", &error))?;
     // A port of before is kept, so that the members find each other again.
@@ -77,6 +117,9 @@ fn start(directory: &Path, members: &[String], settings: &Settings) -> Result<Se
     command.args(["--listen", "127.0.0.1:0", "--peer", peer.trim()]);
     for member in members {
         command.args(["--join", member]);
+    }
+    for (name, url) in &settings.buckets {
+        command.arg("--bucket").arg(format!("{name}={url}"));
     }
     command.arg("--actor").arg(&settings.actor);
     let mut child = command

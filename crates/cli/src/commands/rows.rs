@@ -240,6 +240,7 @@ mod tests {
         file.as_file().set_len(100 * LOAD_BYTES_PER_SECOND_MIN).expect("a hole");
         let large = Input::Path(file.path().to_owned());
         let settings = |place: Place, limit: Option<u64>| Settings {
+            buckets: std::collections::BTreeMap::new(),
             place,
             data_dir: None,
             listen: None,

@@ -20,7 +20,7 @@ pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Fa
     let directory = settings.data_dir.as_deref().ok_or_else(|| {
         Failure::usage("a server needs a directory").with_hint("say --data-dir DIR")
     })?;
-    let mut config = node_config(directory, settings);
+    let mut config = node_config(directory, settings)?;
     config.peer = peer_config(&arguments.peer)?;
     config.node_id = arguments.peer.node_id;
     if let Some(size) = &arguments.log_bytes {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{CITIES, REGISTER, Ran, cities, parse, program};
 
 /// A cluster that `alluvium dev` runs.
-struct Dev {
+pub(crate) struct Dev {
     root: tempfile::TempDir,
     child: Child,
     servers: Vec<Value>,
@@ -17,45 +17,66 @@ struct Dev {
 
 impl Dev {
     fn start() -> Self {
+        Self::start_with(|_as_it_is| {})
+    }
+
+    /// Starts one whose command line and environment are changed so.
+    pub(crate) fn start_with(tune: impl FnOnce(&mut Command)) -> Self {
         let root = tempfile::tempdir().expect("temporary directory");
         let mut command = program(root.path());
         command.args(["dev", "--data-dir"]).arg(root.path().join("lake"));
+        tune(&mut command);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let out = BufReader::new(child.stdout.take().expect("piped"));
         let lines = out.lines().take(3).map(|line| parse(&line.expect("it prints lines")));
         Self { servers: lines.collect(), root, child }
     }
 
-    fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.root.path()
     }
 
-    fn run_on(&self, server: usize, args: &[&str]) -> Ran {
+    pub(crate) fn run_on(&self, server: usize, args: &[&str]) -> Ran {
         let url = self.servers[server]["listening"].as_str().expect("an address");
         let mut command = program(self.root());
         command.args(args).args(["--connect", url, "-o", "json"]);
         Ran::of(command.output().expect("it starts"))
     }
 
-    fn pid(&self, server: usize) -> String {
+    pub(crate) fn pid(&self, server: usize) -> String {
         self.servers[server]["pid"].to_string()
     }
 
-    fn leader(&self, server: usize) -> usize {
+    pub(crate) fn leader(&self, server: usize) -> usize {
         let status = self.run_on(server, &["status"]).json();
         let leader = status["leader"].as_u64().expect("one leads");
         usize::try_from(leader).expect("small") - 1
     }
 
     /// Asks it to end, and returns how it did.
-    fn end(mut self) -> (Option<i32>, tempfile::TempDir) {
+    pub(crate) fn end(mut self) -> (Option<i32>, tempfile::TempDir) {
+        let ended = self.stop();
+        let empty = tempfile::tempdir().expect("temporary directory");
+        (ended.code(), std::mem::replace(&mut self.root, empty))
+    }
+
+    fn stop(&mut self) -> std::process::ExitStatus {
+        if let Some(ended) = self.child.try_wait().expect("it is ours") {
+            return ended;
+        }
         send("-TERM", &self.child.id().to_string());
-        let ended = self.child.wait().expect("it ends");
-        (ended.code(), self.root)
+        self.child.wait().expect("it ends")
     }
 }
 
-fn send(signal: &str, pid: &str) {
+impl Drop for Dev {
+    /// A test that failed leaves no server behind.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+pub(crate) fn send(signal: &str, pid: &str) {
     let sent = Command::new("kill").args([signal, pid]).status().expect("kill runs");
     assert!(sent.success(), "{signal} to {pid}");
 }

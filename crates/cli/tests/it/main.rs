@@ -13,6 +13,7 @@ mod formats;
 mod rows;
 mod serve;
 mod settings;
+mod shared;
 mod sql;
 mod support;
 mod types;

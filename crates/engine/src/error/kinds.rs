@@ -132,7 +132,10 @@ pub(super) fn storage_kind(error: &alluvium_storage::Error) -> ErrorKind {
     let is_full = matches!(error, Storage::Full { .. });
     let is_misused = matches!(
         error,
-        Storage::WrongBucket { .. } | Storage::SymbolicLink { .. } | Storage::Key { .. }
+        Storage::WrongBucket { .. }
+            | Storage::SymbolicLink { .. }
+            | Storage::Key { .. }
+            | Storage::Url { .. }
     );
     match (is_full, is_misused) {
         (true, _) => ErrorKind::StorageFull,

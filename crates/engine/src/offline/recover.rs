@@ -153,7 +153,7 @@ async fn copy_files(
     let failed = |source| Error::DirectoryUnusable { path: root.clone(), source };
     alluvium_stdx::durable::create_dir_all(&root).map_err(failed)?;
     let bucket = RealMachine::default().bucket(DEFAULT_BUCKET, &root)?;
-    bucket.check_identity(&bucket_identity(new), Opening::Claim).await?;
+    bucket.check_identity(&identity_of(new, DEFAULT_BUCKET), Opening::Claim).await?;
     let mut files = 0;
     for (name, key, file) in attested(Some(view))? {
         if missing.contains(&format!("{name}: {key}")) {

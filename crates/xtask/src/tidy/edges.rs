@@ -56,6 +56,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "types",
             "state-machine",
             "metastore",
+            "storage",
             "raft",
             "ingest",
             "engine",

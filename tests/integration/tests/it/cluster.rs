@@ -78,21 +78,27 @@ pub(crate) struct Three {
 
 impl Three {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|config| config).await
+    }
+
+    /// Starts three whose configuration is changed so.
+    pub(crate) async fn start_with(tune: impl Fn(Config) -> Config) -> Self {
         let machines: Vec<Machine> = (0..3).map(|_| Machine::new()).collect();
         let addresses: Vec<SocketAddr> = (0..3).map(|_| free_address()).collect();
-        let first = Node::open(machines[0].config(addresses[0], &[])).await.expect("founds");
+        let first = Node::open(tune(machines[0].config(addresses[0], &[]))).await.expect("founds");
         let by_first = addresses[0].to_string();
         let config = machines[1].config(addresses[1], &["127.0.0.1:1", &by_first]);
-        let second = Node::open(config).await.expect("joins by the second address that is given");
+        let second =
+            Node::open(tune(config)).await.expect("joins by the second address that is given");
         // By a member that does not lead.
         let by_second = addresses[1].to_string();
         let third = machines[2].config(addresses[2], &[&by_second]);
-        let third = Node::open(third).await.expect("joins");
+        let third = Node::open(tune(third)).await.expect("joins");
         let nodes = vec![first, second, third];
         assert_eq!(nodes.iter().map(Node::node_id).collect::<Vec<_>>(), [1, 2, 3]);
         all_vote(&nodes, 3).await;
         let tuned = machines.iter().zip(&addresses);
-        let tuned = tuned.map(|(machine, address)| machine.config(*address, &[])).collect();
+        let tuned = tuned.map(|(machine, address)| tune(machine.config(*address, &[]))).collect();
         Self { machines, addresses, nodes, tuned }
     }
 
@@ -128,7 +134,7 @@ async fn all_vote(nodes: &[Node], count: usize) {
     .await;
 }
 
-fn schema() -> Arc<Schema> {
+pub(crate) fn schema() -> Arc<Schema> {
     let key = Field::new("id", DataType::Utf8, false);
     Arc::new(Schema::new(vec![key, Field::new("n", DataType::Int64, true)]))
 }
@@ -187,7 +193,7 @@ pub(crate) async fn check_same(nodes: &[Node], count: i64, sum: i64) {
 }
 
 /// The data files below a directory, by name, with their bytes.
-fn data_files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn data_files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut dirs = vec![dir.join("buckets")];
     while let Some(next) = dirs.pop() {
