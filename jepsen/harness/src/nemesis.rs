@@ -214,6 +214,7 @@ fn may_end(family: Family) -> bool {
         | Family::Wire
         | Family::Powercut
         | Family::Eio
+        | Family::Strace
         | Family::Slowdisk
         | Family::Clock
         | Family::Membership

@@ -32,6 +32,7 @@ const fn hold_ms(family: Family) -> (u64, u64) {
         Family::Bitflip | Family::FsyncFail => (2_000, 4_000),
         Family::FsyncLie
         | Family::Eio
+        | Family::Strace
         | Family::Enospc
         | Family::Slowdisk
         | Family::Clock

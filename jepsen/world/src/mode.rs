@@ -83,6 +83,10 @@ modes! {
         EioWriteLog "write-log", EioReadLog "read-log", EioWriteData "write-data",
         EioReadData "read-data", EioWriteMeta "write-meta",
     }
+    Strace "strace" {
+        StraceSyncError "sync-error", StraceSyncLie "sync-lie", StraceSyncDelay "sync-delay",
+        StraceWriteError "write-error", StraceWriteKill "write-kill",
+    }
     Enospc "enospc" { EnospcWal "wal", EnospcData "data" }
     Slowdisk "slowdisk" { SlowdiskLeader "leader", SlowdiskFollower "follower" }
     Clock "clock" {
@@ -115,6 +119,7 @@ impl Mode {
             | Family::FsyncFail
             | Family::FsyncLie
             | Family::Eio
+            | Family::Strace
             | Family::Enospc
             | Family::Slowdisk
             | Family::Clock
@@ -175,7 +180,7 @@ mod tests {
             assert_eq!(mode.name().parse::<Mode>().unwrap(), *mode);
             assert!(mode.family().modes().contains(mode), "{mode}");
         }
-        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (16, 55));
+        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (17, 60));
     }
 
     #[test]

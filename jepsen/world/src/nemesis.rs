@@ -18,10 +18,12 @@ mod links;
 mod membership;
 mod processes;
 mod resources;
+mod strace;
 mod upgrade;
 mod wal;
 
 use calls::After;
+use strace::Tracer;
 
 use crate::error::Error;
 use crate::fault::{FaultId, Healed, Installed, Observation};
@@ -57,6 +59,12 @@ pub(crate) enum Undo {
         node: NodeId,
         trap: Trap,
         before: u64,
+        after: After,
+    },
+    /// The same, by strace.
+    Trace {
+        node: NodeId,
+        tracer: Tracer,
         after: After,
     },
     /// A disk that is full.
@@ -105,7 +113,7 @@ impl Undo {
             | Self::Cpu { .. }
             | Self::Memory { .. } => 1,
             Self::Start(_) => 2,
-            Self::Calls { .. } | Self::DataFile { .. } => 3,
+            Self::Calls { .. } | Self::Trace { .. } | Self::DataFile { .. } => 3,
             Self::Shrink(_) | Self::Grow(_) | Self::Forward(_) => 4,
         }
     }
@@ -153,6 +161,7 @@ impl World {
             Family::Partition | Family::Wire => self.install_on_links(mode),
             Family::Bitflip => self.install_bitflip(mode),
             Family::FsyncFail | Family::FsyncLie | Family::Eio => self.install_on_calls(mode),
+            Family::Strace => self.install_strace(mode),
             Family::Enospc | Family::Slowdisk => self.install_on_disk(mode),
             Family::Clock => self.install_on_clocks(mode),
             Family::Membership => self.install_membership(mode),
@@ -203,6 +212,7 @@ impl World {
                 self.observe_links(active.installed.mode, links, before)
             }
             Undo::Calls { node, trap, before, .. } => self.observe_calls(*node, *trap, *before)?,
+            Undo::Trace { tracer, .. } => strace::observe_trace(tracer),
             Undo::Clocks { nodes, dial, before } => self.observe_clocks(nodes, *dial, before)?,
             Undo::Cpu { node, before } => self.observe_cpu(*node, *before)?,
             Undo::Memory { node, before } => self.observe_memory(*node, *before)?,
@@ -256,6 +266,7 @@ impl World {
             Undo::Resume(node) => Ok(Undone::of(format!("{node} was ended meanwhile"))),
             Undo::Links { links, .. } => Ok(self.undo_links(&links)),
             Undo::Calls { node, trap, before, after } => self.undo_calls(node, trap, before, after),
+            Undo::Trace { node, tracer, after } => self.undo_trace(node, tracer, after),
             Undo::Space(node) => self.undo_space(node),
             Undo::Throttle { node, device } => self.undo_throttle(node, &device),
             Undo::Clocks { nodes, dial, .. } => self.undo_clocks(&nodes, dial),

@@ -27,6 +27,7 @@ const ANY_LOSS: &[Family] = &[
     Family::FsyncFail,
     Family::FsyncLie,
     Family::Eio,
+    Family::Strace,
     Family::Enospc,
     Family::Slowdisk,
     Family::Clock,
@@ -43,20 +44,29 @@ const CRASH: &[Family] = &[
     Family::FsyncFail,
     Family::FsyncLie,
     Family::Eio,
+    Family::Strace,
     Family::Enospc,
     Family::Membership,
     Family::Resource,
 ];
 
 /// Whatever lets a call on a file fail.
-const FAILED_CALL: &[Family] = &[Family::FsyncFail, Family::Eio, Family::Enospc, Family::Powercut];
+const FAILED_CALL: &[Family] =
+    &[Family::FsyncFail, Family::Eio, Family::Strace, Family::Enospc, Family::Powercut];
 
 /// The same, and what else a node stops itself for.
-const FAULT: &[Family] =
-    &[Family::FsyncFail, Family::Eio, Family::Enospc, Family::Bitflip, Family::Powercut];
+const FAULT: &[Family] = &[
+    Family::FsyncFail,
+    Family::Eio,
+    Family::Strace,
+    Family::Enospc,
+    Family::Bitflip,
+    Family::Powercut,
+];
 
 /// Where a power cut is part of a fault, or is the fault: calls fail between the cut and the end of the process.
-const CUT: &[Family] = &[Family::FsyncFail, Family::FsyncLie, Family::Eio, Family::Powercut];
+const CUT: &[Family] =
+    &[Family::FsyncFail, Family::FsyncLie, Family::Eio, Family::Strace, Family::Powercut];
 
 const ALLOWED: &[Allowed] = &[
     Allowed {
@@ -157,7 +167,14 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         sign: "will try again",
-        by: &[Family::Enospc, Family::FsyncFail, Family::Eio, Family::Powercut, Family::Slowdisk],
+        by: &[
+            Family::Enospc,
+            Family::FsyncFail,
+            Family::Eio,
+            Family::Strace,
+            Family::Powercut,
+            Family::Slowdisk,
+        ],
         reason: "background jobs on a disk that refuses",
     },
     Allowed { sign: "log maintenance failed", by: FAILED_CALL, reason: "the same" },
