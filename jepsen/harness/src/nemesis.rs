@@ -215,6 +215,7 @@ fn may_end(family: Family) -> bool {
         | Family::Powercut
         | Family::Eio
         | Family::Strace
+        | Family::Device
         | Family::Slowdisk
         | Family::Clock
         | Family::Membership

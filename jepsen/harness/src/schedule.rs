@@ -33,6 +33,7 @@ const fn hold_ms(family: Family) -> (u64, u64) {
         Family::FsyncLie
         | Family::Eio
         | Family::Strace
+        | Family::Device
         | Family::Enospc
         | Family::Slowdisk
         | Family::Clock

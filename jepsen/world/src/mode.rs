@@ -87,6 +87,7 @@ modes! {
         StraceSyncError "sync-error", StraceSyncLie "sync-lie", StraceSyncDelay "sync-delay",
         StraceWriteError "write-error", StraceWriteKill "write-kill",
     }
+    Device "device" { DeviceWriteError "write-error" }
     Enospc "enospc" { EnospcWal "wal", EnospcData "data" }
     Slowdisk "slowdisk" { SlowdiskLeader "leader", SlowdiskFollower "follower" }
     Clock "clock" {
@@ -120,6 +121,7 @@ impl Mode {
             | Family::FsyncLie
             | Family::Eio
             | Family::Strace
+            | Family::Device
             | Family::Enospc
             | Family::Slowdisk
             | Family::Clock
@@ -180,7 +182,7 @@ mod tests {
             assert_eq!(mode.name().parse::<Mode>().unwrap(), *mode);
             assert!(mode.family().modes().contains(mode), "{mode}");
         }
-        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (17, 60));
+        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (18, 61));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 mod bitflip;
 mod calls;
 mod clocks;
+mod device;
 mod disks;
 mod links;
 mod membership;
@@ -67,6 +68,8 @@ pub(crate) enum Undo {
         tracer: Tracer,
         after: After,
     },
+    /// A device that fails.
+    Device(NodeId),
     /// A disk that is full.
     Space(NodeId),
     /// A disk that is throttled, by the name that its device had.
@@ -113,7 +116,7 @@ impl Undo {
             | Self::Cpu { .. }
             | Self::Memory { .. } => 1,
             Self::Start(_) => 2,
-            Self::Calls { .. } | Self::Trace { .. } | Self::DataFile { .. } => 3,
+            Self::Device(_) | Self::Calls { .. } | Self::Trace { .. } | Self::DataFile { .. } => 3,
             Self::Shrink(_) | Self::Grow(_) | Self::Forward(_) => 4,
         }
     }
@@ -162,6 +165,7 @@ impl World {
             Family::Bitflip => self.install_bitflip(mode),
             Family::FsyncFail | Family::FsyncLie | Family::Eio => self.install_on_calls(mode),
             Family::Strace => self.install_strace(mode),
+            Family::Device => self.install_failing_device(mode),
             Family::Enospc | Family::Slowdisk => self.install_on_disk(mode),
             Family::Clock => self.install_on_clocks(mode),
             Family::Membership => self.install_membership(mode),
@@ -219,6 +223,7 @@ impl World {
             Undo::Nothing
             | Undo::Start(_)
             | Undo::Resume(_)
+            | Undo::Device(_)
             | Undo::Space(_)
             | Undo::Throttle { .. }
             | Undo::DataFile { .. }
@@ -267,6 +272,7 @@ impl World {
             Undo::Links { links, .. } => Ok(self.undo_links(&links)),
             Undo::Calls { node, trap, before, after } => self.undo_calls(node, trap, before, after),
             Undo::Trace { node, tracer, after } => self.undo_trace(node, tracer, after),
+            Undo::Device(node) => self.undo_device(node),
             Undo::Space(node) => self.undo_space(node),
             Undo::Throttle { node, device } => self.undo_throttle(node, &device),
             Undo::Clocks { nodes, dial, .. } => self.undo_clocks(&nodes, dial),

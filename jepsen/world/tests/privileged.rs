@@ -22,12 +22,13 @@ const LONG: Duration = Duration::from_secs(10);
 
 type Check = fn(&Inside, &Path);
 
-const CHECKS: [(&str, Check); 9] = [
+const CHECKS: [(&str, Check); 10] = [
     ("the_switch_treats_packets_as_its_rules_say", switch),
     ("a_power_cut_keeps_what_was_synced_and_loses_the_rest", power_cut),
     ("a_sync_fails_once_and_then_lies", sync),
     ("a_sync_that_lies_writes_nothing", lie),
     ("a_write_and_a_read_fail_as_often_as_they_were_told_to", calls),
+    ("a_device_fails_below_its_file_system_and_keeps_what_it_took", device),
     ("a_clock_is_wrong_at_one_place_alone", clock),
     ("a_monotonic_clock_has_another_rate_for_those_who_read_it_and_those_who_wait", steady_clock),
     ("every_place_has_a_disk_and_an_address_of_its_own", places),
@@ -195,6 +196,25 @@ fn calls(inside: &Inside, scratch: &Path) {
     read().expect("one failed");
     world.fail_reads(ONE, 1, "/wal/").expect("armed");
     read().expect("it is another file");
+    world.close().expect("an end");
+}
+
+fn device(inside: &Inside, scratch: &Path) {
+    let mut world = world(inside, scratch);
+    let dir = world.disk_dir(ONE);
+    let (before, during) = (dir.join("before"), dir.join("during"));
+    durable::write(&before, &[7; 100_000]).expect("a write");
+    world.move_disk_to_memory(ONE).expect("a move");
+    durable::write(&during, &[8; 100_000]).expect("it is as good as the other");
+    let failed = world.fail_device(ONE).expect("it fails").expect("the system says so");
+    let errors = ["Input/output error", "No space left on device", "Read-only file system"];
+    assert!(errors.iter().any(|error| failed.contains(error)), "{failed}");
+    let other = world.disk_dir(NodeId(2)).join("other");
+    durable::write(&other, &[9; 100]).expect("another place has another device");
+    world.move_disk_back(ONE).expect("a move");
+    assert_eq!(fs::read(&before).expect("it was synced"), [7; 100_000]);
+    assert_eq!(fs::read(&during).expect("it was synced"), [8; 100_000]);
+    durable::write(&dir.join("after"), &[1; 100_000]).expect("it is a good device");
     world.close().expect("an end");
 }
 

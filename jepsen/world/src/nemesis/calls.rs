@@ -293,7 +293,7 @@ impl World {
     }
 
     /// Says whether a node ended, how, and the last error that it wrote down.
-    fn say_end(&mut self, node: NodeId) -> String {
+    pub(super) fn say_end(&mut self, node: NodeId) -> String {
         let process = self.node_mut(node).process.as_mut();
         let Some(status) = process.and_then(|process| process.ended()) else {
             return format!("{node} goes on");

@@ -87,4 +87,29 @@ impl World {
     ) -> Result<(), Error> {
         self.node(node).page.bend(Dial::Steady, i64::from(ahead_ms), rate_ppm)
     }
+
+    /// Moves the disk of a place whose node does not run into memory.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn move_disk_to_memory(&mut self, node: NodeId) -> Result<(), Error> {
+        self.node_mut(node).disk.move_to_memory()
+    }
+
+    /// Lets a device that was moved to memory fail, and says what the system answers to a write.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn fail_device(&self, node: NodeId) -> Result<Option<String>, Error> {
+        self.node(node).disk.end_memory(0)?;
+        Ok(self.node(node).disk.probe_failing())
+    }
+
+    /// Gives a place a good device with what the failing one took.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn move_disk_back(&mut self, node: NodeId) -> Result<(), Error> {
+        self.node_mut(node).disk.move_back()
+    }
 }

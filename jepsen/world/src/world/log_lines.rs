@@ -28,6 +28,7 @@ const ANY_LOSS: &[Family] = &[
     Family::FsyncLie,
     Family::Eio,
     Family::Strace,
+    Family::Device,
     Family::Enospc,
     Family::Slowdisk,
     Family::Clock,
@@ -45,34 +46,53 @@ const CRASH: &[Family] = &[
     Family::FsyncLie,
     Family::Eio,
     Family::Strace,
+    Family::Device,
     Family::Enospc,
     Family::Membership,
     Family::Resource,
 ];
 
 /// Whatever lets a call on a file fail.
-const FAILED_CALL: &[Family] =
-    &[Family::FsyncFail, Family::Eio, Family::Strace, Family::Enospc, Family::Powercut];
+const FAILED_CALL: &[Family] = &[
+    Family::FsyncFail,
+    Family::Eio,
+    Family::Strace,
+    Family::Device,
+    Family::Enospc,
+    Family::Powercut,
+];
 
 /// The same, and what else a node stops itself for.
 const FAULT: &[Family] = &[
     Family::FsyncFail,
     Family::Eio,
     Family::Strace,
+    Family::Device,
     Family::Enospc,
     Family::Bitflip,
     Family::Powercut,
 ];
 
 /// Where a power cut is part of a fault, or is the fault: calls fail between the cut and the end of the process.
-const CUT: &[Family] =
-    &[Family::FsyncFail, Family::FsyncLie, Family::Eio, Family::Strace, Family::Powercut];
+const CUT: &[Family] = &[
+    Family::FsyncFail,
+    Family::FsyncLie,
+    Family::Eio,
+    Family::Strace,
+    Family::Device,
+    Family::Powercut,
+];
 
 const ALLOWED: &[Allowed] = &[
     Allowed {
         sign: "Input/output error",
         by: CUT,
         reason: "the error that was injected, as whoever met it says it",
+    },
+    Allowed {
+        sign: "Read-only file system",
+        by: &[Family::Device],
+        reason: "what the kernel makes of a device whose journal failed",
     },
     Allowed {
         sign: "failed to send RaftMsg to RaftCore",
@@ -172,6 +192,7 @@ const ALLOWED: &[Allowed] = &[
             Family::FsyncFail,
             Family::Eio,
             Family::Strace,
+            Family::Device,
             Family::Powercut,
             Family::Slowdisk,
         ],
