@@ -28,7 +28,7 @@ const ALL_CALLS: u64 = 1 << 40;
 const SOME_WRITES: u64 = 3;
 const SOME_READS: u64 = 12;
 /// Up to how many reads of the log a start may do before the first one that fails.
-const READS_BEFORE: u64 = 8;
+const READS_BEFORE: u64 = 5;
 
 /// What a node may do once a call was caught, and what the harness does then.
 #[derive(Debug, Clone, PartialEq, Eq)]
