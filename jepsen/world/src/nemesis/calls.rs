@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Done, Undo, Undone, not_now};
+use super::{Done, Undo, Undone, not_now, wal};
 use crate::command::sleep;
 use crate::error::Error;
 use crate::fault::Observation;
@@ -162,8 +162,12 @@ impl World {
         let (reaction, broken) = match started {
             Err(Error::DidNotStart { status, said, .. }) => {
                 let line = said.lines().find(|line| line.starts_with("error")).unwrap_or(&said);
-                let is_kept = self.segments(node)? == kept;
-                let changed = format!("{node} changed the log that it could not read: {line}");
+                let now = self.segments(node)?;
+                let keeps = |(path, before): (&PathBuf, &Vec<u8>)| {
+                    now.get(path).is_some_and(|now| wal::keeps(before, now))
+                };
+                let is_kept = kept.iter().all(keeps);
+                let changed = format!("{node} cut the log that it could not read: {line}");
                 (format!("it refused to start ({status}): {line}"), (!is_kept).then_some(changed))
             }
             Ok(()) => {

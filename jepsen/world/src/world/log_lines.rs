@@ -90,6 +90,11 @@ const ALLOWED: &[Allowed] = &[
         reason: "the error that was injected, as whoever met it says it",
     },
     Allowed {
+        sign: "is poisoned by a failed directory sync",
+        by: FAILED_CALL,
+        reason: "what a failed sync of a bucket's directory must lead to, until the next start",
+    },
+    Allowed {
         sign: "Read-only file system",
         by: &[Family::Device],
         reason: "what the kernel makes of a device whose journal failed",
