@@ -146,7 +146,10 @@ impl Deeds {
         }
         if let Err(error) = healed {
             // A node that names its damage refuses to start: the operator's procedure replaces it.
-            let may_refuse = matches!(installed.mode.family(), Family::Bitflip | Family::FsyncFail);
+            let may_refuse = matches!(
+                installed.mode.family(),
+                Family::Bitflip | Family::FsyncFail | Family::FsyncLie
+            );
             match may_refuse && matches!(error, Error::DidNotStart { .. }) {
                 true => self.mended.push(format!("{}: {error}", installed.mode)),
                 false => self.findings.push(fault_of(installed.mode, "heal", &error)),
@@ -200,12 +203,19 @@ fn fault_of(mode: Mode, phase: &str, error: &Error) -> Finding {
 /// machine without memory.
 fn may_end(family: Family) -> bool {
     match family {
-        Family::FsyncFail | Family::Bitflip | Family::Enospc | Family::Resource => true,
+        Family::FsyncFail
+        | Family::FsyncLie
+        | Family::Bitflip
+        | Family::Enospc
+        | Family::Resource => true,
         Family::Kill
         | Family::Pause
         | Family::Partition
         | Family::Wire
         | Family::Powercut
+        | Family::Eio
+        | Family::Strace
+        | Family::Device
         | Family::Slowdisk
         | Family::Clock
         | Family::Membership

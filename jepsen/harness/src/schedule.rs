@@ -30,9 +30,15 @@ const fn hold_ms(family: Family) -> (u64, u64) {
         Family::Partition | Family::Wire => (4_000, 9_000),
         Family::Membership | Family::Upgrade => (1_500, 2_000),
         Family::Bitflip | Family::FsyncFail => (2_000, 4_000),
-        Family::Enospc | Family::Slowdisk | Family::Clock | Family::Objstore | Family::Resource => {
-            (3_000, 7_000)
-        }
+        Family::FsyncLie
+        | Family::Eio
+        | Family::Strace
+        | Family::Device
+        | Family::Enospc
+        | Family::Slowdisk
+        | Family::Clock
+        | Family::Objstore
+        | Family::Resource => (3_000, 7_000),
     }
 }
 

@@ -1,4 +1,5 @@
-//! A disk for each node: an ext4 file system in a file, on a loop device of its own.
+//! A disk for each node: an ext4 file system in a file, on a loop device of its own. The file can be moved into memory
+//! that then ends: a device that fails below the file system, with all that the kernel makes of it.
 //!
 //! Guarantees: [`Disk::cut`] drops what was not synced, as a power cut does: the journal is not flushed, and data that
 //! was only in memory is gone. Must not be used from outside of [`crate::enter`]'s mount namespace, which is what
@@ -21,11 +22,22 @@ const LAST_BYTES: u64 = 4 << 20;
 /// How often the end of a mount is tried: the kernel may hold it for a moment after a process ended.
 const UNMOUNT_TRIES: u32 = 100;
 
+/// The image while it is in memory, and how much there is before it ends.
+const MOVED: &str = "image";
+const MEMORY_OPTIONS: &str = "size=8g";
+/// What tells that the device fails.
+const PROBE: &str = "failing";
+const PROBE_BYTES: usize = 8 << 20;
+/// The last exit code of `e2fsck` that says that all is well now.
+const REPAIRED: i32 = 2;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Disk {
     image: PathBuf,
     mount: PathBuf,
+    /// The memory that has the image now, instead of the machine's disk.
+    memory: Option<PathBuf>,
 }
 
 impl Disk {
@@ -34,7 +46,7 @@ impl Disk {
         fs::create_dir_all(&mount).map_err(Error::io(format!("make {}", mount.display())))?;
         let file = File::create(&image).map_err(Error::io(format!("make {}", image.display())))?;
         file.set_len(mib << 20).map_err(Error::io(format!("size {}", image.display())))?;
-        let disk = Self { image, mount };
+        let disk = Self { image, mount, memory: None };
         disk.format()?;
         disk.mount()?;
         Ok(disk)
@@ -56,7 +68,73 @@ impl Disk {
         // `commit` keeps the journal from writing what nobody synced.
         let line =
             Line::of(&["mount", "-t", "ext4", "-o", "loop,noatime,noauto_da_alloc,commit=300"]);
-        line.path(&self.image).path(&self.mount).run(limits::COMMAND).map(drop)
+        line.path(&self.device_file()).path(&self.mount).run(limits::COMMAND).map(drop)
+    }
+
+    /// Returns the file that the loop device is on.
+    fn device_file(&self) -> PathBuf {
+        let moved = self.memory.as_ref().map(|memory| memory.join(MOVED));
+        moved.unwrap_or_else(|| self.image.clone())
+    }
+
+    /// Moves a disk that nobody uses into memory, with as much room as it may ever need.
+    pub(crate) fn move_to_memory(&mut self) -> Result<(), Error> {
+        assert!(self.memory.is_none(), "it was moved back before");
+        self.unmount()?;
+        let memory = self.image.with_extension("memory");
+        fs::create_dir_all(&memory).map_err(Error::io(format!("make {}", memory.display())))?;
+        let line = Line::of(&["mount", "-t", "tmpfs", "-o", MEMORY_OPTIONS, "tmpfs"]);
+        line.path(&memory).run(limits::COMMAND)?;
+        copy(&self.image, &memory.join(MOVED))?;
+        self.memory = Some(memory);
+        self.mount()
+    }
+
+    /// Lets the device take `more` bytes of what it has no place for yet; then it fails.
+    pub(crate) fn end_memory(&self, more: u64) -> Result<(), Error> {
+        let Some(memory) = &self.memory else { return Ok(()) };
+        let file = memory.join(MOVED);
+        let status =
+            fs::metadata(&file).map_err(Error::io(format!("look at {}", file.display())))?;
+        // Zero would be no limit at all.
+        let size = (status.blocks() * 512 + more).max(4_096);
+        let line = Line::of(&["mount", "-o", &format!("remount,size={size}")]);
+        line.path(memory).run(limits::COMMAND).map(drop)
+    }
+
+    /// Tries to write a file, and says what the system answers.
+    pub(crate) fn probe_failing(&self) -> Option<String> {
+        let path = self.mount.join(PROBE);
+        let write = || {
+            let mut file = File::create(&path)?;
+            file.write_all(&vec![1; PROBE_BYTES])?;
+            file.sync_all()
+        };
+        write().err().map(|error| error.to_string())
+    }
+
+    /// Copies what the device took to the machine's disk, repairs it as an operator does, and mounts it.
+    pub(crate) fn move_back(&mut self) -> Result<(), Error> {
+        self.unmount()?;
+        let Some(memory) = self.memory.take() else { return self.mount() };
+        copy(&memory.join(MOVED), &self.image)?;
+        Line::new("umount").path(&memory).run(limits::COMMAND)?;
+        let line = Line::of(&["e2fsck", "-f", "-y"]).path(&self.image);
+        let status = line.output(limits::COMMAND)?.status;
+        if status.code().is_none_or(|code| code > REPAIRED) {
+            return Err(Error::Command {
+                line: line.to_string(),
+                status: status.to_string(),
+                said: "the file system cannot be repaired".to_owned(),
+            });
+        }
+        self.mount()?;
+        match fs::remove_file(self.mount.join(PROBE)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io(format!("empty {}", self.mount.display()))(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     pub(crate) fn unmount(&self) -> Result<(), Error> {
@@ -150,4 +228,9 @@ impl Disk {
     pub(crate) fn root(&self) -> &Path {
         &self.mount
     }
+}
+
+/// Copies an image without the blocks that it has never had.
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    Line::of(&["cp", "--sparse=always"]).path(from).path(to).run(limits::COMMAND).map(drop)
 }

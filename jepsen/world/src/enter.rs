@@ -18,7 +18,7 @@ use crate::limits;
 pub(crate) const MARK: &str = "ALLUVIUM_WORLD_OUTER";
 
 /// The programs that a world needs, and the package of Debian that has each: the one list of them.
-pub const PROGRAMS: [(&str, &str); 14] = [
+pub const PROGRAMS: [(&str, &str); 16] = [
     ("unshare", "util-linux"),
     ("setpriv", "util-linux"),
     ("nsenter", "util-linux"),
@@ -31,7 +31,9 @@ pub const PROGRAMS: [(&str, &str); 14] = [
     ("env", "coreutils"),
     ("date", "coreutils"),
     ("ip", "iproute2"),
+    ("cp", "coreutils"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("e2fsck", "e2fsprogs"),
     ("cc", "gcc"),
 ];
 

@@ -75,10 +75,25 @@ modes! {
         BitflipWalMid "wal-mid", BitflipWalTail "wal-tail", BitflipVote "vote",
         BitflipSnapshot "snapshot", BitflipSst "sst", BitflipDataFile "data-file",
     }
-    FsyncFail "fsync-fail" { FsyncFailLeader "leader", FsyncFailFollower "follower" }
+    FsyncFail "fsync-fail" {
+        FsyncFailLeader "leader", FsyncFailFollower "follower", FsyncFailData "data",
+    }
+    FsyncLie "fsync-lie" { FsyncLieLeader "leader", FsyncLieFollower "follower" }
+    Eio "eio" {
+        EioWriteLog "write-log", EioReadLog "read-log", EioWriteData "write-data",
+        EioReadData "read-data", EioWriteMeta "write-meta",
+    }
+    Strace "strace" {
+        StraceSyncError "sync-error", StraceSyncLie "sync-lie", StraceSyncDelay "sync-delay",
+        StraceWriteError "write-error", StraceWriteKill "write-kill",
+    }
+    Device "device" { DeviceWriteError "write-error" }
     Enospc "enospc" { EnospcWal "wal", EnospcData "data" }
     Slowdisk "slowdisk" { SlowdiskLeader "leader", SlowdiskFollower "follower" }
-    Clock "clock" { ClockJump "jump", ClockRate "rate" }
+    Clock "clock" {
+        ClockJump "jump", ClockRate "rate", ClockMonotonicJump "monotonic-jump",
+        ClockMonotonicRate "monotonic-rate",
+    }
     Membership "membership" {
         MembershipGrow "grow", MembershipShrink "shrink", MembershipReplace "replace",
         MembershipLeaderOut "leader-out",
@@ -103,6 +118,10 @@ impl Mode {
             | Family::Powercut
             | Family::Bitflip
             | Family::FsyncFail
+            | Family::FsyncLie
+            | Family::Eio
+            | Family::Strace
+            | Family::Device
             | Family::Enospc
             | Family::Slowdisk
             | Family::Clock
@@ -163,7 +182,7 @@ mod tests {
             assert_eq!(mode.name().parse::<Mode>().unwrap(), *mode);
             assert!(mode.family().modes().contains(mode), "{mode}");
         }
-        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (14, 45));
+        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (18, 61));
     }
 
     #[test]

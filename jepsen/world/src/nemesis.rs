@@ -11,20 +11,26 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 mod bitflip;
+mod calls;
 mod clocks;
+mod device;
 mod disks;
 mod links;
 mod membership;
 mod processes;
 mod resources;
+mod strace;
 mod upgrade;
 mod wal;
+
+use calls::After;
+use strace::Tracer;
 
 use crate::error::Error;
 use crate::fault::{FaultId, Healed, Installed, Observation};
 use crate::limits;
 use crate::mode::{Family, Mode};
-use crate::shim;
+use crate::shim::{Dial, Reading, Trap};
 use crate::wire::{Counters, Link, Rule};
 use crate::world::{NodeId, World};
 
@@ -49,11 +55,21 @@ pub(crate) enum Undo {
         rule: Rule,
         before: BTreeMap<Link, Counters>,
     },
-    /// A sync that is to fail, or did.
-    Sync {
+    /// Calls that are to be caught, or were.
+    Calls {
         node: NodeId,
-        before: shim::Done,
+        trap: Trap,
+        before: u64,
+        after: After,
     },
+    /// The same, by strace.
+    Trace {
+        node: NodeId,
+        tracer: Tracer,
+        after: After,
+    },
+    /// A device that fails.
+    Device(NodeId),
     /// A disk that is full.
     Space(NodeId),
     /// A disk that is throttled, by the name that its device had.
@@ -64,7 +80,8 @@ pub(crate) enum Undo {
     /// Clocks that go wrong.
     Clocks {
         nodes: Vec<NodeId>,
-        before: BTreeMap<NodeId, u64>,
+        dial: Dial,
+        before: BTreeMap<NodeId, Reading>,
     },
     Cpu {
         node: NodeId,
@@ -99,7 +116,7 @@ impl Undo {
             | Self::Cpu { .. }
             | Self::Memory { .. } => 1,
             Self::Start(_) => 2,
-            Self::Sync { .. } | Self::DataFile { .. } => 3,
+            Self::Device(_) | Self::Calls { .. } | Self::Trace { .. } | Self::DataFile { .. } => 3,
             Self::Shrink(_) | Self::Grow(_) | Self::Forward(_) => 4,
         }
     }
@@ -146,7 +163,10 @@ impl World {
             Family::Kill | Family::Pause | Family::Powercut => self.install_on_processes(mode),
             Family::Partition | Family::Wire => self.install_on_links(mode),
             Family::Bitflip => self.install_bitflip(mode),
-            Family::FsyncFail | Family::Enospc | Family::Slowdisk => self.install_on_disk(mode),
+            Family::FsyncFail | Family::FsyncLie | Family::Eio => self.install_on_calls(mode),
+            Family::Strace => self.install_strace(mode),
+            Family::Device => self.install_failing_device(mode),
+            Family::Enospc | Family::Slowdisk => self.install_on_disk(mode),
             Family::Clock => self.install_on_clocks(mode),
             Family::Membership => self.install_membership(mode),
             Family::Upgrade => self.install_upgrade(mode),
@@ -195,13 +215,15 @@ impl World {
             Undo::Links { links, before, .. } => {
                 self.observe_links(active.installed.mode, links, before)
             }
-            Undo::Sync { node, before } => self.observe_sync(*node, before)?,
-            Undo::Clocks { nodes, before } => self.observe_clocks(nodes, before)?,
+            Undo::Calls { node, trap, before, .. } => self.observe_calls(*node, *trap, *before)?,
+            Undo::Trace { tracer, .. } => strace::observe_trace(tracer),
+            Undo::Clocks { nodes, dial, before } => self.observe_clocks(nodes, *dial, before)?,
             Undo::Cpu { node, before } => self.observe_cpu(*node, *before)?,
             Undo::Memory { node, before } => self.observe_memory(*node, *before)?,
             Undo::Nothing
             | Undo::Start(_)
             | Undo::Resume(_)
+            | Undo::Device(_)
             | Undo::Space(_)
             | Undo::Throttle { .. }
             | Undo::DataFile { .. }
@@ -248,10 +270,12 @@ impl World {
             }
             Undo::Resume(node) => Ok(Undone::of(format!("{node} was ended meanwhile"))),
             Undo::Links { links, .. } => Ok(self.undo_links(&links)),
-            Undo::Sync { node, before } => self.undo_sync(node, &before),
+            Undo::Calls { node, trap, before, after } => self.undo_calls(node, trap, before, after),
+            Undo::Trace { node, tracer, after } => self.undo_trace(node, tracer, after),
+            Undo::Device(node) => self.undo_device(node),
             Undo::Space(node) => self.undo_space(node),
             Undo::Throttle { node, device } => self.undo_throttle(node, &device),
-            Undo::Clocks { nodes, .. } => self.undo_clocks(&nodes),
+            Undo::Clocks { nodes, dial, .. } => self.undo_clocks(&nodes, dial),
             Undo::Cpu { node, .. } => self.undo_cpu(node),
             Undo::Memory { node, .. } => self.undo_memory(node),
             Undo::Shrink(node) | Undo::DataFile { node, .. } if self.member_id(node).is_none() => {

@@ -66,6 +66,16 @@ pub(crate) fn shut_ext4_down(directory: &File) -> io::Result<()> {
     checked(result).map(drop)
 }
 
+/// Returns the machine's monotonic time, which processes share: `Instant` does not say it.
+pub(crate) fn monotonic_ns() -> io::Result<i64> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    #[expect(unsafe_code, reason = "the standard library hides the number")]
+    // SAFETY: the call writes one `timespec`, which outlives it.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    checked(result)?;
+    Ok(now.tv_sec * 1_000_000_000 + now.tv_nsec)
+}
+
 /// Sends a signal to a process that was started here and not waited for yet, so that its id is its own.
 pub(crate) fn signal(pid: u32, number: libc::c_int) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;

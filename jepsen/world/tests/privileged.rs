@@ -22,11 +22,15 @@ const LONG: Duration = Duration::from_secs(10);
 
 type Check = fn(&Inside, &Path);
 
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 10] = [
     ("the_switch_treats_packets_as_its_rules_say", switch),
     ("a_power_cut_keeps_what_was_synced_and_loses_the_rest", power_cut),
     ("a_sync_fails_once_and_then_lies", sync),
+    ("a_sync_that_lies_writes_nothing", lie),
+    ("a_write_and_a_read_fail_as_often_as_they_were_told_to", calls),
+    ("a_device_fails_below_its_file_system_and_keeps_what_it_took", device),
     ("a_clock_is_wrong_at_one_place_alone", clock),
+    ("a_monotonic_clock_has_another_rate_for_those_who_read_it_and_those_who_wait", steady_clock),
     ("every_place_has_a_disk_and_an_address_of_its_own", places),
     ("nothing_is_left_behind_by_an_end_or_a_panic", left_behind),
 ];
@@ -142,6 +146,78 @@ fn sync(inside: &Inside, scratch: &Path) {
     world.close().expect("an end");
 }
 
+fn lie(inside: &Inside, scratch: &Path) {
+    let mut world = world(inside, scratch);
+    let dir = world.disk_dir(ONE).join("wal");
+    fs::create_dir(&dir).expect("a directory");
+    let write = |world: &World, name: &str| {
+        let path = dir.join(name);
+        // Its name and its length are durable, so that only the bytes can be lost.
+        durable::write(&path, &[0; 4_096]).expect("a write");
+        let script = format!("printf seven | dd of={} conv=notrunc,fsync", path.display());
+        world.run_at(ONE, &["sh", "-c", &script], LONG).expect("nobody is told of a lie");
+        path
+    };
+    let honest = write(&world, "other-1");
+    world.let_syncs_lie(ONE, 1, "/wal/segment-").expect("armed");
+    let (other, lost) = (write(&world, "other-2"), write(&world, "segment-1"));
+    world.power_cut(&[ONE]).expect("a power cut");
+    let begins = |path: &Path| fs::read(path).expect("it is there").starts_with(b"seven");
+    assert_eq!([&honest, &other, &lost].map(|path| begins(path)), [true, true, false]);
+    let again = write(&world, "segment-2");
+    world.power_cut(&[ONE]).expect("a power cut");
+    assert!(begins(&again), "only one sync lies");
+    world.close().expect("an end");
+}
+
+fn calls(inside: &Inside, scratch: &Path) {
+    let world = world(inside, scratch);
+    let dir = world.disk_dir(ONE).join("buckets");
+    fs::create_dir(&dir).expect("a directory");
+    let dd = |from: &str, to: &str| {
+        let (from, to) = (format!("if={from}"), format!("of={to}"));
+        world.run_at(ONE, &["dd", &from, &to, "bs=4096", "count=1"], LONG)
+    };
+    let file = dir.join("file").display().to_string();
+    let write = || dd("/dev/zero", &file);
+    let read = || dd(&file, "/dev/null");
+    let fails = |said: Result<String, Error>| {
+        let said = said.expect_err("it fails").to_string();
+        assert!(said.contains("Input/output error"), "{said}");
+    };
+    write().expect("nothing is wrong yet");
+    world.fail_writes(ONE, 2, "/buckets/").expect("armed");
+    read().expect("only writes fail");
+    world.fail_reads(ONE, 1, "/buckets/").expect("armed");
+    fails(write());
+    fails(write());
+    write().expect("two failed");
+    fails(read());
+    read().expect("one failed");
+    world.fail_reads(ONE, 1, "/wal/").expect("armed");
+    read().expect("it is another file");
+    world.close().expect("an end");
+}
+
+fn device(inside: &Inside, scratch: &Path) {
+    let mut world = world(inside, scratch);
+    let dir = world.disk_dir(ONE);
+    let (before, during) = (dir.join("before"), dir.join("during"));
+    durable::write(&before, &[7; 100_000]).expect("a write");
+    world.move_disk_to_memory(ONE).expect("a move");
+    durable::write(&during, &[8; 100_000]).expect("it is as good as the other");
+    let failed = world.fail_device(ONE).expect("it fails").expect("the system says so");
+    let errors = ["Input/output error", "No space left on device", "Read-only file system"];
+    assert!(errors.iter().any(|error| failed.contains(error)), "{failed}");
+    let other = world.disk_dir(NodeId(2)).join("other");
+    durable::write(&other, &[9; 100]).expect("another place has another device");
+    world.move_disk_back(ONE).expect("a move");
+    assert_eq!(fs::read(&before).expect("it was synced"), [7; 100_000]);
+    assert_eq!(fs::read(&during).expect("it was synced"), [8; 100_000]);
+    durable::write(&dir.join("after"), &[1; 100_000]).expect("it is a good device");
+    world.close().expect("an end");
+}
+
 fn clock(inside: &Inside, scratch: &Path) {
     let world = world(inside, scratch);
     let ahead_s = |node: NodeId| {
@@ -154,6 +230,33 @@ fn clock(inside: &Inside, scratch: &Path) {
     assert!((wrong + 3_600).abs() <= 2 && right.abs() <= 2, "{wrong} {right}");
     world.set_clock(ONE, 0, 1_000_000).expect("the machine's clock");
     assert!(ahead_s(ONE).abs() <= 2);
+    world.close().expect("an end");
+}
+
+fn steady_clock(inside: &Inside, scratch: &Path) {
+    let world = world(inside, scratch);
+    let says = |node: NodeId| {
+        let script = "env -u LD_PRELOAD sleep 0.4 | LC_ALL=C dd of=/dev/null 2>&1";
+        let said = world.run_at(node, &["sh", "-c", script], LONG).expect("dd");
+        let (before, _) = said.split_once(" s,").expect("a time");
+        let (_, seconds) = before.rsplit_once(' ').expect("a time");
+        seconds.parse::<f64>().expect("a number")
+    };
+    let waits = |node: NodeId, seconds: &str| {
+        let clock = SystemClock::new();
+        world.run_at(node, &["sleep", seconds], LONG).expect("sleep");
+        Duration::from_nanos(clock.monotonic_ns()).as_secs_f64()
+    };
+    world.set_steady_clock(ONE, 0, 8_000_000).expect("a fast clock");
+    let (fast, other) = (says(ONE), says(NodeId(2)));
+    assert!(fast >= 1.6 && (0.2..1.6).contains(&other), "{fast} {other}");
+    let (fast, other) = (waits(ONE, "1.2"), waits(NodeId(2), "1.2"));
+    assert!((0.15..1.2).contains(&fast) && other >= 1.2, "{fast} {other}");
+    world.set_steady_clock(ONE, 60_000, 125_000).expect("a slow clock");
+    let (slow, waited) = (says(ONE), waits(ONE, "0.3"));
+    assert!(slow < 0.2 && waited >= 2.4, "{slow} {waited}");
+    world.set_steady_clock(ONE, 0, 1_000_000).expect("the true speed");
+    assert!(says(ONE) >= 0.2 && waits(ONE, "0.3") < 2.4);
     world.close().expect("an end");
 }
 

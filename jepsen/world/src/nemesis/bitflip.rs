@@ -188,6 +188,13 @@ fn read_byte(bit: &Bit) -> Result<u8, Error> {
 
 /// Returns the files below a directory with this extension.
 fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, Error> {
+    let mut found = every_file(dir)?;
+    found.retain(|path| path.extension().is_some_and(|own| own == extension));
+    Ok(found)
+}
+
+/// Returns the files below a directory.
+pub(super) fn every_file(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
     while let Some(dir) = open.pop() {
@@ -195,7 +202,7 @@ fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, Error> {
         for path in entries.flatten().map(|entry| entry.path()) {
             if path.is_dir() {
                 open.push(path);
-            } else if path.extension().is_some_and(|own| own == extension) {
+            } else {
                 found.push(path);
             }
         }

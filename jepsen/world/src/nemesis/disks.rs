@@ -1,4 +1,4 @@
-//! `fsync-fail`, `enospc` and `slowdisk`.
+//! `enospc` and `slowdisk`.
 
 use std::time::Duration;
 
@@ -6,13 +6,11 @@ use alluvium_stdx::{Clock as _, SystemClock};
 
 use super::{Done, Undo, Undone};
 use crate::cgroup::Controller;
-use crate::command::{Line, sleep};
+use crate::command::Line;
 use crate::error::Error;
 use crate::fault::Observation;
 use crate::limits;
 use crate::mode::Mode;
-use crate::node::ending;
-use crate::shim;
 use crate::world::{NodeId, World};
 
 /// Reads and writes in a second of a slow disk.
@@ -20,100 +18,15 @@ const SLOW_IOPS: u64 = 20;
 /// Synced writes of the probe: at that speed they take half a second and more.
 const PROBE_WRITES: u64 = 20;
 const PROBE_SLOW: Duration = Duration::from_millis(600);
-/// The part of a path of the files whose sync fails.
-const LOG_FILES: &str = "/wal/";
 
 impl World {
     pub(super) fn install_on_disk(&mut self, mode: Mode) -> Result<Done, Error> {
-        let is_leader =
-            matches!(mode, Mode::FsyncFailLeader | Mode::EnospcWal | Mode::SlowdiskLeader);
+        let is_leader = matches!(mode, Mode::EnospcWal | Mode::SlowdiskLeader);
         let node = self.target(mode, is_leader)?;
         match mode {
-            Mode::FsyncFailLeader | Mode::FsyncFailFollower => self.install_failed_sync(node),
             Mode::EnospcWal | Mode::EnospcData => self.install_full_disk(node, is_leader),
             _ => self.install_slow_disk(node),
         }
-    }
-
-    fn install_failed_sync(&mut self, node: NodeId) -> Result<Done, Error> {
-        let before = self.node(node).page.done()?;
-        self.node(node).page.fail_syncs(1, LOG_FILES)?;
-        let begun = self.now();
-        while self.node(node).page.done()?.failed_syncs == before.failed_syncs
-            && self.now().saturating_sub(begun) < limits::EFFECT
-        {
-            sleep(limits::LOOK);
-        }
-        let observation = self.observe_sync(node, &before)?;
-        let failed_at = self.now();
-        let mut reaction = String::new();
-        if observation.is_observed() {
-            let process = self.node_mut(node).process.as_mut();
-            let ended = process.and_then(|process| process.wait(limits::ABORT)).map(ending);
-            let took = self.now().saturating_sub(failed_at);
-            reaction = format!("; the node ended by itself: {ended:?}, waited for {took:.1?}");
-        }
-        Ok(Done {
-            nodes: vec![node],
-            detail: format!(
-                "the next sync of a file of the log of {node} fails with EIO, later ones of that file lie{reaction}"
-            ),
-            observation,
-            undo: Undo::Sync { node, before },
-        })
-    }
-
-    pub(super) fn observe_sync(
-        &self,
-        node: NodeId,
-        before: &shim::Done,
-    ) -> Result<Observation, Error> {
-        let done = self.node(node).page.done()?;
-        let failed = done.failed_syncs - before.failed_syncs;
-        let lied = done.lied_syncs - before.lied_syncs;
-        let seen = failed > 0;
-        Ok(match seen {
-            true => Observation::of(
-                true,
-                format!("{failed} sync failed, of {}; {lied} later ones lied", done.failed_path),
-            ),
-            false => Observation::of(false, format!("{node} has synced nothing of its log since")),
-        })
-    }
-
-    /// Waits for the end that a failed sync must have, then cuts the power: what the kernel no longer calls dirty was
-    /// never written, so a node that went on as if it were loses it here.
-    pub(super) fn undo_sync(&mut self, node: NodeId, before: &shim::Done) -> Result<Undone, Error> {
-        self.node(node).page.fail_syncs(0, LOG_FILES)?;
-        if self.node(node).page.done()?.failed_syncs == before.failed_syncs {
-            return Ok(Undone::of("no sync failed; none will"));
-        }
-        if self.member_id(node).is_none() {
-            return Ok(Undone::of(format!("{node} was removed meanwhile")));
-        }
-        let process = self.node_mut(node).process.as_mut();
-        let ended = process.and_then(|process| process.wait(limits::ABORT));
-        let words = self.node(node).process.as_ref().map(|process| process.last_words());
-        let words = words.unwrap_or_default();
-        let line =
-            words.lines().rev().find(|line| line.contains("ERROR") || line.contains("error"));
-        let (detail, broken) = match ended {
-            Some(status) => (
-                format!(
-                    "{node} ended by itself ({}): {}",
-                    ending(status),
-                    line.unwrap_or_default()
-                ),
-                Vec::new(),
-            ),
-            None => (
-                format!("{node} was ended"),
-                vec![format!("{node} went on for {:?} after a failed sync", limits::ABORT)],
-            ),
-        };
-        self.power_cut(&[node])?;
-        let started = self.start_or_say(&[node])?;
-        Ok(Undone { detail: format!("{detail}; power cut, {started}"), broken })
     }
 
     fn install_full_disk(&mut self, node: NodeId, is_leader: bool) -> Result<Done, Error> {

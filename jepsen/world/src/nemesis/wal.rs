@@ -47,6 +47,14 @@ pub(super) fn records(segment: &[u8]) -> Vec<Record> {
     found
 }
 
+/// Whether a segment still has every record that it had: more may have come behind them.
+pub(super) fn keeps(before: &[u8], now: &[u8]) -> bool {
+    let last = records(before).pop();
+    let end = last.map_or(FIRST, |record| record.payload + record.payload_len);
+    let written = |segment: &[u8]| segment.get(..end.min(before.len())).map(<[u8]>::to_vec);
+    written(before) == written(now)
+}
+
 fn record(segment: &[u8], at: usize) -> Option<Record> {
     if number::<4>(segment, at)? != *MAGIC {
         return None;
@@ -90,6 +98,12 @@ mod tests {
         let kinds: Vec<_> = records(&segment).iter().map(|one| (one.kind, one.index)).collect();
         assert_eq!(kinds, [(Kind::Vote, 0), (Kind::Entry, 1), (Kind::Rest, 1)]);
         assert_eq!(records(&segment)[1].payload, FIRST + 192 + 128);
+        let mut longer = segment.clone();
+        put(&mut longer, 1, 7, 2, b"more");
+        assert!(keeps(&segment, &longer));
+        let mut cut = segment.clone();
+        cut[FIRST + 192..].fill(0);
+        assert!(!keeps(&segment, &cut) && !keeps(&segment, &segment[..FIRST]));
         segment.truncate(FIRST + 192 + 200);
         assert_eq!(records(&segment).len(), 1, "a record that is cut is none");
         assert!(records(b"").is_empty());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{NodeId, World};
 use crate::command::Line;
 use crate::error::Error;
+use crate::shim::{Dial, Trap};
 
 impl World {
     /// Returns where the disk of a place is mounted.
@@ -35,7 +36,31 @@ impl World {
     /// # Errors
     /// Faults of the harness.
     pub fn fail_next_sync(&self, node: NodeId, part: &str) -> Result<(), Error> {
-        self.node(node).page.fail_syncs(1, part)
+        self.node(node).page.arm(Trap::Syncs, 1, part)
+    }
+
+    /// Lets the next `count` syncs at a node lie that are of a file with `part` in its path: they write nothing.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn let_syncs_lie(&self, node: NodeId, count: u64, part: &str) -> Result<(), Error> {
+        self.node(node).page.arm(Trap::Lies, count, part)
+    }
+
+    /// Lets the next `count` writes at a node fail with EIO that are to a file with `part` in its path.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn fail_writes(&self, node: NodeId, count: u64, part: &str) -> Result<(), Error> {
+        self.node(node).page.arm(Trap::Writes, count, part)
+    }
+
+    /// Lets the next `count` reads at a node fail with EIO that are from a file with `part` in its path.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn fail_reads(&self, node: NodeId, count: u64, part: &str) -> Result<(), Error> {
+        self.node(node).page.arm(Trap::Reads, count, part)
     }
 
     /// Lets the wall clock of a node be ahead by `ahead_ms` and run at `rate_ppm` millionths of the true speed; zero and
@@ -45,8 +70,46 @@ impl World {
     /// Faults of the harness.
     pub fn set_clock(&self, node: NodeId, ahead_ms: i64, rate_ppm: i64) -> Result<(), Error> {
         match (ahead_ms, rate_ppm) {
-            (0, 1_000_000) => self.node(node).page.straighten_clock(),
-            _ => self.node(node).page.bend_clock(ahead_ms, rate_ppm),
+            (0, 1_000_000) => self.node(node).page.straighten(Dial::Wall),
+            _ => self.node(node).page.bend(Dial::Wall, ahead_ms, rate_ppm),
         }
+    }
+
+    /// Lets the monotonic clock of a node go on `ahead_ms` later and at `rate_ppm` millionths of the true speed.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn set_steady_clock(
+        &self,
+        node: NodeId,
+        ahead_ms: u32,
+        rate_ppm: i64,
+    ) -> Result<(), Error> {
+        self.node(node).page.bend(Dial::Steady, i64::from(ahead_ms), rate_ppm)
+    }
+
+    /// Moves the disk of a place whose node does not run into memory.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn move_disk_to_memory(&mut self, node: NodeId) -> Result<(), Error> {
+        self.node_mut(node).disk.move_to_memory()
+    }
+
+    /// Lets a device that was moved to memory fail, and says what the system answers to a write.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn fail_device(&self, node: NodeId) -> Result<Option<String>, Error> {
+        self.node(node).disk.end_memory(0)?;
+        Ok(self.node(node).disk.probe_failing())
+    }
+
+    /// Gives a place a good device with what the failing one took.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn move_disk_back(&mut self, node: NodeId) -> Result<(), Error> {
+        self.node_mut(node).disk.move_back()
     }
 }

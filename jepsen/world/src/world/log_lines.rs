@@ -25,6 +25,10 @@ const ANY_LOSS: &[Family] = &[
     Family::Powercut,
     Family::Bitflip,
     Family::FsyncFail,
+    Family::FsyncLie,
+    Family::Eio,
+    Family::Strace,
+    Family::Device,
     Family::Enospc,
     Family::Slowdisk,
     Family::Clock,
@@ -39,12 +43,72 @@ const CRASH: &[Family] = &[
     Family::Powercut,
     Family::Bitflip,
     Family::FsyncFail,
+    Family::FsyncLie,
+    Family::Eio,
+    Family::Strace,
+    Family::Device,
     Family::Enospc,
     Family::Membership,
     Family::Resource,
 ];
 
+/// Whatever lets a call on a file fail.
+const FAILED_CALL: &[Family] = &[
+    Family::FsyncFail,
+    Family::Eio,
+    Family::Strace,
+    Family::Device,
+    Family::Enospc,
+    Family::Powercut,
+];
+
+/// The same, and what else a node stops itself for.
+const FAULT: &[Family] = &[
+    Family::FsyncFail,
+    Family::Eio,
+    Family::Strace,
+    Family::Device,
+    Family::Enospc,
+    Family::Bitflip,
+    Family::Powercut,
+];
+
+/// Where a power cut is part of a fault, or is the fault: calls fail between the cut and the end of the process.
+const CUT: &[Family] = &[
+    Family::FsyncFail,
+    Family::FsyncLie,
+    Family::Eio,
+    Family::Strace,
+    Family::Device,
+    Family::Powercut,
+];
+
 const ALLOWED: &[Allowed] = &[
+    Allowed {
+        sign: "Input/output error",
+        by: CUT,
+        reason: "the error that was injected, as whoever met it says it",
+    },
+    Allowed {
+        sign: "is poisoned by a failed directory sync",
+        by: FAILED_CALL,
+        reason: "what a failed sync of a bucket's directory must lead to, until the next start",
+    },
+    Allowed {
+        sign: "Read-only file system",
+        by: &[Family::Device],
+        reason: "what the kernel makes of a device whose journal failed",
+    },
+    Allowed {
+        sign: "failed to send RaftMsg to RaftCore",
+        by: CUT,
+        reason: "peers still call a node that stops on a fault",
+    },
+    Allowed {
+        sign: "an earlier write or flush failed",
+        by: FAILED_CALL,
+        reason: "what a failed write of the metadata must lead to",
+    },
     Allowed {
         sign: "a peer cannot be called",
         by: ANY_LOSS,
@@ -77,12 +141,12 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         sign: "the log is poisoned since",
-        by: &[Family::FsyncFail, Family::Enospc, Family::Powercut],
+        by: FAILED_CALL,
         reason: "what a failed sync must lead to, as openraft and the engine repeat it",
     },
     Allowed {
         sign: "failed to send HeartbeatProgress",
-        by: &[Family::FsyncFail, Family::Enospc, Family::Powercut],
+        by: FAILED_CALL,
         reason: "openraft's core ends before its workers do",
     },
     Allowed {
@@ -92,12 +156,12 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         sign: "the node stopped by itself",
-        by: &[Family::FsyncFail, Family::Enospc, Family::Bitflip, Family::Powercut],
+        by: FAULT,
         reason: "what a failed sync or a damaged store must lead to",
     },
     Allowed {
         sign: "the raft node stops on a fault",
-        by: &[Family::FsyncFail, Family::Enospc, Family::Bitflip, Family::Powercut],
+        by: FAULT,
         reason: "the same, as consensus says it",
     },
     Allowed {
@@ -128,14 +192,18 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         sign: "will try again",
-        by: &[Family::Enospc, Family::FsyncFail, Family::Powercut, Family::Slowdisk],
+        by: &[
+            Family::Enospc,
+            Family::FsyncFail,
+            Family::Eio,
+            Family::Strace,
+            Family::Device,
+            Family::Powercut,
+            Family::Slowdisk,
+        ],
         reason: "background jobs on a disk that refuses",
     },
-    Allowed {
-        sign: "log maintenance failed",
-        by: &[Family::Enospc, Family::FsyncFail, Family::Powercut],
-        reason: "the same",
-    },
+    Allowed { sign: "log maintenance failed", by: FAILED_CALL, reason: "the same" },
 ];
 
 /// Whether a line is a warning, an error or a panic.
