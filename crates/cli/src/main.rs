@@ -17,6 +17,7 @@ mod terminal;
 mod type_text;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use alluvium_stdx::spawn::deep_thread;
 use clap::Parser;
@@ -45,13 +46,23 @@ fn main() -> ExitCode {
 /// first thread has depends on who starts the program.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
+/// How long a command that failed waits for its threads.
+const FAILED_MAX: Duration = Duration::from_millis(500);
+
 fn run(arguments: Arguments, settings: Settings) -> Result<(), Failure> {
     logging::start(&settings, &arguments.command)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().thread_stack_size(STACK_BYTES).build();
     let runtime = runtime.map_err(|error| Failure::io("start the runtime", &error))?;
     // Not on the first thread: its stack is the system's.
-    let command = move || runtime.block_on(commands::run(arguments.command, &settings));
+    let command = move || {
+        let done = runtime.block_on(commands::run(arguments.command, &settings));
+        if done.is_err() {
+            // What hangs on a disk that failed must not keep the process: nothing of it is waited for any more.
+            runtime.shutdown_timeout(FAILED_MAX);
+        }
+        done
+    };
     let command = deep_thread("command", STACK_BYTES, command)
         .map_err(|error| Failure::io("start a thread", &error))?;
     command.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -8,7 +8,8 @@ use alluvium_types::{ErrorKind, FileId, LogIndex, Rejection};
 
 mod kinds;
 
-use kinds::{invalid_kind, is_full, peer_kind, raft_kind, storage_kind, store_kind, wal_kind};
+pub(crate) use kinds::raft_kind;
+use kinds::{invalid_kind, is_full, peer_kind, storage_kind, store_kind, wal_kind};
 
 /// An error of a node. [`Error::kind`] says what to do about it.
 #[derive(Debug, thiserror::Error)]

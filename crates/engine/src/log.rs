@@ -232,17 +232,24 @@ impl SystemSource for NodeLog {
     }
 
     fn term(&self, index: LogIndex) -> Result<Option<Term>, SharedError> {
-        self.raft.log_term(index).map(Some).map_err(|error| Arc::new(error) as SharedError)
+        self.raft
+            .log_term(index)
+            .map(Some)
+            .map_err(|error| Arc::new(unread(index, error)) as SharedError)
     }
 }
 
 impl LogSource for NodeLog {
     fn entry(&self, index: LogIndex) -> Result<Entry, LogError> {
-        self.raft.log_entry(index).map_err(|error| {
-            if let alluvium_raft::Error::NotInLog { index } = error {
-                return LogError::Purged { index };
-            }
-            LogError::Read { index, source: Box::new(error) }
-        })
+        self.raft.log_entry(index).map_err(|error| unread(index, error))
     }
+}
+
+/// Tells an entry that is purged, damaged or out of reach.
+pub(crate) fn unread(index: LogIndex, error: alluvium_raft::Error) -> LogError {
+    if let alluvium_raft::Error::NotInLog { index } = error {
+        return LogError::Purged { index };
+    }
+    let kind = crate::error::raft_kind(&error);
+    LogError::Read { index, kind, source: Box::new(error) }
 }

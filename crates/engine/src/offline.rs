@@ -241,12 +241,7 @@ struct Rows {
 impl LogSource for Rows {
     fn entry(&self, index: LogIndex) -> Result<Entry, LogError> {
         let Some(log) = &self.log else { return Err(LogError::Purged { index }) };
-        log.entry(index).map_err(|error| {
-            if let alluvium_raft::Error::NotInLog { index } = error {
-                return LogError::Purged { index };
-            }
-            LogError::Read { index, source: Box::new(error) }
-        })
+        log.entry(index).map_err(|error| crate::log::unread(index, error))
     }
 }
 

@@ -17,10 +17,23 @@ pub enum LogError {
     Read {
         /// The entry.
         index: LogIndex,
+        /// Whether it is damaged, or only out of reach.
+        kind: ErrorKind,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl LogError {
+    /// Returns the kind by which protocols report it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Purged { .. } => ErrorKind::Unavailable,
+            Self::Read { kind, .. } => *kind,
+        }
+    }
 }
 
 /// A file that could not be made, read, verified or deleted.
@@ -100,13 +113,13 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Rows(error) => error.kind(),
-            Self::Log(LogError::Purged { .. }) => ErrorKind::Unavailable,
+            Self::Log(error) => error.kind(),
             Self::Storage(error) if error.is_transient() => ErrorKind::Unavailable,
             Self::Storage(error) if is_full(error) => ErrorKind::StorageFull,
+            Self::Storage(error) if is_out_of_reach(error) => ErrorKind::Unavailable,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
             Self::Plan { .. } | Self::Conservation { .. } => ErrorKind::Internal,
-            Self::Log(LogError::Read { .. })
-            | Self::Entry { .. }
+            Self::Entry { .. }
             | Self::EntryDiffers { .. }
             | Self::View(_)
             | Self::Storage(_)
@@ -124,7 +137,8 @@ impl Error {
         match self {
             Self::Storage(error) => error.is_transient() || is_full(error),
             Self::View(ViewError::Read { .. }) => true,
-            Self::Log(_)
+            Self::Log(LogError::Read { kind, .. }) => *kind == ErrorKind::Unavailable,
+            Self::Log(LogError::Purged { .. })
             | Self::Entry { .. }
             | Self::EntryDiffers { .. }
             | Self::Rows(_)
@@ -141,6 +155,16 @@ impl Error {
 }
 
 /// A full disk may be wrapped in the store's own error.
+/// Says whether the bytes may be what they should be, and only cannot be read or written at present.
+fn is_out_of_reach(error: &alluvium_storage::Error) -> bool {
+    use alluvium_storage::Error as Storage;
+    let found = Storage::find_in(error).unwrap_or(error);
+    if let Storage::Store { source, .. } = found {
+        return Storage::find_in(source).is_none_or(|below| !below.is_corruption());
+    }
+    matches!(found, Storage::Io { .. } | Storage::Poisoned { .. })
+}
+
 fn is_full(error: &alluvium_storage::Error) -> bool {
     let found = if let alluvium_storage::Error::Store { source, .. } = error {
         alluvium_storage::Error::find_in(source)
@@ -153,5 +177,40 @@ fn is_full(error: &alluvium_storage::Error) -> bool {
 impl From<alluvium_storage::Error> for Error {
     fn from(error: alluvium_storage::Error) -> Self {
         Self::Storage(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn kind_of(error: alluvium_storage::Error) -> ErrorKind {
+        Error::from(error).kind()
+    }
+
+    #[test]
+    fn a_bucket_that_cannot_be_written_is_not_a_damaged_one() {
+        use alluvium_storage::{Error as Storage, Operation};
+        let poisoned = || Storage::Poisoned { root: "root".into() };
+        assert_eq!(kind_of(poisoned()), ErrorKind::Unavailable);
+        let store = |source| Storage::Store {
+            bucket: "local".to_owned(),
+            key: "k".to_owned(),
+            operation: Operation::Put,
+            source,
+        };
+        assert_eq!(kind_of(store(poisoned().into())), ErrorKind::Unavailable);
+        let denied = object_store::Error::PermissionDenied {
+            path: "k".to_owned(),
+            source: Box::new(io::Error::other("no")),
+        };
+        assert_eq!(kind_of(store(denied)), ErrorKind::Unavailable);
+        let damaged = || Storage::FileHash { bucket: "local".to_owned(), key: "k".to_owned() };
+        assert_eq!(kind_of(damaged()), ErrorKind::Corrupt);
+        assert_eq!(kind_of(store(damaged().into())), ErrorKind::Corrupt);
+        let other = Storage::Conflict { bucket: "local".to_owned(), key: "k".to_owned() };
+        assert_eq!(kind_of(other), ErrorKind::Corrupt);
     }
 }

@@ -5,7 +5,7 @@
 
 use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{DeltaRecord, FileRecord};
-use alluvium_types::{Attested, FileId, LogIndex};
+use alluvium_types::{Attested, ErrorKind, FileId, LogIndex};
 
 use crate::context::{FileContext, storage_digest};
 use crate::deltas::read_delta;
@@ -118,7 +118,8 @@ fn is_damage(error: &Error) -> bool {
                 || alluvium_storage::Error::find_in(error.as_ref())
                     .is_some_and(alluvium_storage::Error::is_corruption)
         }
-        Error::Log(LogError::Purged { .. } | LogError::Read { .. })
+        Error::Log(LogError::Read { kind, .. }) => *kind == ErrorKind::Corrupt,
+        Error::Log(LogError::Purged { .. })
         | Error::Entry { .. }
         | Error::EntryDiffers { .. }
         | Error::Rows(_)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
 
+use alluvium_materialize::LogError;
 use alluvium_state_machine::ViewError;
 use alluvium_types::{ErrorKind, LogIndex};
 
@@ -312,8 +313,14 @@ fn has_io_cause(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// The kind of one of our own errors below, else damage: rows and tombstones of the log never just vanish.
 fn kind_below(source: &SharedError) -> ErrorKind {
-    let own = source.downcast_ref::<Error>();
-    own.map_or(ErrorKind::Corrupt, Error::kind)
+    if let Some(own) = source.downcast_ref::<Error>() {
+        return own.kind();
+    }
+    if let Some(entry) = source.downcast_ref::<LogError>() {
+        return entry.kind();
+    }
+    let rows = source.downcast_ref::<alluvium_materialize::Error>();
+    rows.map_or(ErrorKind::Corrupt, alluvium_materialize::Error::kind)
 }
 
 impl From<ViewError> for Error {
@@ -338,6 +345,19 @@ impl From<Error> for DataFusionError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_told_from_one_that_is_damaged() {
+        for kind in [ErrorKind::Unavailable, ErrorKind::Corrupt] {
+            let read =
+                || LogError::Read { index: LogIndex(7), kind, source: "it was planted".into() };
+            let delta = |source: SharedError| {
+                Error::Delta { dataset: "t".to_owned(), index: LogIndex(7), source }.kind()
+            };
+            assert_eq!(delta(Arc::new(read())), kind);
+            assert_eq!(delta(Arc::new(alluvium_materialize::Error::from(read()))), kind);
+        }
+    }
 
     #[test]
     fn a_disk_that_fails_under_an_engine_that_is_set_up_is_no_bug() {

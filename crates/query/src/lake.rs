@@ -22,8 +22,8 @@ use alluvium_stdx::{ManualClock, Spawner};
 use alluvium_storage::{Bucket, BucketKind};
 use alluvium_types::{
     Append, Attest, Command, Compact, DataType, DatasetKey, DatasetOptions, Entry, Envelope,
-    Evolve, Expire, Field, FieldId, FileId, LogIndex, NodeId, Outcome, Register, RowSource, Schema,
-    SchemaChange, Seal, Term, Tombstone, TombstoneSource, Upsert,
+    ErrorKind, Evolve, Expire, Field, FieldId, FileId, LogIndex, NodeId, Outcome, Register,
+    RowSource, Schema, SchemaChange, Seal, Term, Tombstone, TombstoneSource, Upsert,
 };
 
 use crate::error::SharedError;
@@ -55,7 +55,11 @@ impl LogSource for MemoryLog {
             return Err(LogError::Purged { index });
         }
         if index.0 == self.broken.load(Ordering::SeqCst) {
-            return Err(LogError::Read { index, source: "a fault was planted".into() });
+            return Err(LogError::Read {
+                index,
+                kind: ErrorKind::Corrupt,
+                source: "a fault was planted".into(),
+            });
         }
         let entries = self.entries.lock().expect("no test panics with it");
         let position = usize::try_from(index.0 - 1).expect("small");

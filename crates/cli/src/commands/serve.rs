@@ -1,6 +1,7 @@
 //! `alluvium serve`: a node behind one port, until it is told to stop.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use alluvium_engine::{Node, Reinstall};
 use alluvium_server::{ServeOptions, Server, failures};
@@ -64,6 +65,9 @@ pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Fa
     Ok(())
 }
 
+/// How long calls may go on, and how long closing may take, when the node has failed.
+const FAULT_GRACE: Duration = Duration::from_millis(500);
+
 /// What tells the server to end.
 struct Signals {
     interrupt: Signal,
@@ -92,22 +96,41 @@ async fn serve(server: Server, node: Node, signals: Signals) -> Result<Option<Si
             drop(ended.send((fault, signals)));
         }
     };
-    let served = server.run(node.clone(), shutdown).await;
-    let closed = node.shutdown().await;
-    served?;
+    let faulted = node.clone();
+    let fault = async move {
+        match faulted.stopped().await {
+            Some(alluvium_engine::Error::Reopen) | None => std::future::pending().await,
+            // It decides nothing any more: whoever still waits for it is better told so by the end of the process.
+            Some(_fault) => tokio::time::sleep(FAULT_GRACE).await,
+        }
+    };
+    let served = tokio::select! {
+        served = server.run(node.clone(), shutdown) => served,
+        () = fault => Ok(()),
+    };
+    let closing = node.shutdown();
     match end.try_recv() {
         Ok((Some(alluvium_engine::Error::Reopen), signals)) => {
+            let closed = closing.await;
+            served?;
             closed?;
             Ok(Some(signals))
         }
         // It acknowledges nothing any more: the process ends, and its next start recovers. A node that stopped by
         // itself is closed without an error, and is a failure all the same.
         Ok((fault, _)) => {
+            // The log has everything that was acknowledged, however the rest is left.
+            if tokio::time::timeout(FAULT_GRACE, closing).await.is_err() {
+                tracing::info!("the node is not closed in time");
+            }
+            served?;
             let failure = stopped_by_itself(fault);
             tracing::error!("{}", failure.message);
             Err(failure)
         }
         Err(_signal) => {
+            let closed = closing.await;
+            served?;
             closed?;
             Ok(None)
         }

@@ -46,7 +46,7 @@ pub(super) fn peer_kind(error: &alluvium_peer::Error) -> ErrorKind {
     }
 }
 
-pub(super) fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
+pub(crate) fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
     use alluvium_raft::{Error as Raft, MembershipFault as Membership};
     match error {
         // A poisoned or stopped node decides nothing any more: another node, or a restart, does.

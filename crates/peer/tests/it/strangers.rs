@@ -116,6 +116,11 @@ async fn messages_that_are_replayed_change_nothing_before_and_after_another_lead
     running[0].node.transfer_leader(2, Duration::from_secs(10)).await.expect("hands over");
     until("the second leads", || running[1].node.status().leader == Some(2)).await;
     assert_eq!(leader(&running).await, 1);
+    until("a quorum has answered it: before that it takes nothing", || {
+        let status = running[1].node.status();
+        status.committed == status.last && last < status.last
+    })
+    .await;
     last = running[1].propose("second").await.expect("acknowledged").index;
     let before = converged(&running, last).await;
     let reply = replayed().await;
