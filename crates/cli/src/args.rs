@@ -123,12 +123,8 @@ pub(crate) struct Serve {
     /// Serve an address that other machines can reach, although nobody is checked
     #[arg(long)]
     pub(crate) insecure: bool,
-    /// Bytes of log at which rows are put into files, so that it can be purged [default: 1GiB]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) log_bytes: Option<String>,
-    /// Bytes of one segment of the log [default: 64MiB]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) segment_bytes: Option<String>,
+    #[command(flatten)]
+    pub(crate) log: LogSize,
     /// What to do when this node's state differs from that of the others
     #[arg(long, value_enum, default_value = "automatic")]
     pub(crate) reinstall: Reinstall,
@@ -137,6 +133,26 @@ pub(crate) struct Serve {
     pub(crate) compare_every: String,
     #[command(flatten)]
     pub(crate) peer: Peer,
+}
+
+/// How large the log is.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct LogSize {
+    /// Bytes of log at which rows are put into files, so that it can be purged [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) log_bytes: Option<String>,
+    /// Bytes of one segment of the log [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) segment_bytes: Option<String>,
+}
+
+/// A directory that is made a member.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Founded {
+    #[command(flatten)]
+    pub(crate) peer: Peer,
+    #[command(flatten)]
+    pub(crate) log: LogSize,
 }
 
 /// What a node does when its state differs from that of the others.
@@ -192,9 +208,9 @@ pub(crate) enum Cluster {
     /// Show the members
     Status,
     /// Make a new directory the first node of a cluster
-    Init(Peer),
+    Init(Founded),
     /// Make a new directory a member of a cluster; serve it with the same --peer afterwards
-    Join(Peer),
+    Join(Founded),
     /// Add a node that listens, before it is started
     AddLearner {
         /// Its peer address

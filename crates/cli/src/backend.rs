@@ -191,7 +191,7 @@ impl Backend {
     pub(crate) async fn datasets(&self, as_of: Option<u64>) -> Result<Vec<v1::Dataset>, Failure> {
         match self {
             Self::Embedded(node) => {
-                let datasets = node.datasets(as_of.map(LogIndex)).await.map_err(unread)?;
+                let (_, datasets) = node.datasets(as_of.map(LogIndex)).await.map_err(unread)?;
                 Ok(datasets.iter().map(replies::dataset).collect::<Result<_, _>>()?)
             }
             Self::Remote(client) => {

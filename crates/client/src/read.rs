@@ -132,9 +132,9 @@ impl Client {
             let request = to.request(v1::ListDatasetsRequest { as_of });
             to.answer(to.lake.clone().list_datasets(request)).await
         });
-        let datasets = answer.await?.datasets;
-        datasets.iter().for_each(|dataset| _ = self.shared().saw(dataset.index));
-        Ok(datasets)
+        let listed = answer.await?;
+        self.shared().saw(listed.index);
+        Ok(listed.datasets)
     }
 
     /// Describes one dataset, at the newest index or at `as_of`.
@@ -167,7 +167,9 @@ impl Client {
         let answer = self.short("Log", move |to| async move {
             to.answer(to.lake.clone().log(to.request(v1::LogRequest { from, limit }))).await
         });
-        Ok(answer.await?.records)
+        let shown = answer.await?;
+        self.shared().saw(shown.index);
+        Ok(shown.records)
     }
 
     /// Says how a node is doing: the first that answers.
@@ -224,7 +226,9 @@ impl Client {
         let answer = self.short("ListMembers", |to| async move {
             to.answer(to.lake.clone().list_members(to.request(v1::ListMembersRequest {}))).await
         });
-        Ok(answer.await?.members)
+        let listed = answer.await?;
+        self.shared().saw(listed.index);
+        Ok(listed.members)
     }
 
     /// Changes who belongs to the cluster, who votes, or who leads. It has no number: it is tried again only when

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use crate::answers::{Answer, Compacted, Registered, Sealed, Written};
 use crate::call::{Call, Ended, Fault};
 use crate::client::Client;
-use crate::columns;
 use crate::command::{self, Command, Keys, Order};
 use crate::error::Error;
 use crate::nodes::Prefers;
@@ -51,10 +50,10 @@ impl Client {
         let message = v1::RegisterRequest {
             caller: None,
             name: name.to_owned(),
-            columns: schema.fields.iter().map(columns::field_to).collect(),
+            columns: schema.fields.iter().map(alluvium_messages::field_to).collect(),
             key_columns: schema.key_columns.clone(),
             bucket: kept.bucket,
-            options: kept.options.as_ref().map(columns::options_to),
+            options: kept.options.as_ref().map(alluvium_messages::options_to),
         };
         let answer = self.write(Command::Register(message), options).await?;
         let Answer::Registered(registered) = answer else { unreachable!("register: {answer:?}") };
@@ -71,7 +70,7 @@ impl Client {
         changes: &[SchemaChange],
         options: WriteOptions,
     ) -> Result<Written, Error> {
-        let changes = changes.iter().map(columns::change_to).collect();
+        let changes = changes.iter().map(alluvium_messages::change_to).collect();
         let message = v1::EvolveRequest { caller: None, name: name.to_owned(), changes };
         self.written(Command::Evolve(message), options).await
     }

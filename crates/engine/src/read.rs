@@ -220,11 +220,14 @@ impl Node {
         }
     }
 
-    /// Returns the live datasets, by name.
+    /// Returns the live datasets, by name, and the index at which they were listed.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub async fn datasets(&self, as_of: Option<LogIndex>) -> Result<Vec<DatasetInfo>, Error> {
+    pub async fn datasets(
+        &self,
+        as_of: Option<LogIndex>,
+    ) -> Result<(LogIndex, Vec<DatasetInfo>), Error> {
         let newest = self.linearizable().await?;
         let at = self.readable(as_of, newest)?;
         let mut found = Vec::new();
@@ -235,7 +238,7 @@ impl Node {
                 described => found.push(described?),
             }
         }
-        Ok(found)
+        Ok((at, found))
     }
 
     /// Returns one dataset.

@@ -206,7 +206,7 @@ async fn files_that_could_never_be_written_are_refused_when_they_are_asked_for()
     let mut options = RegisterOptions::keyed(&[]);
     options.options.seal_bytes = u64::MAX;
     refuse(options).await;
-    assert_eq!(node.datasets(None).await.expect("lists").len(), 0);
+    assert_eq!(node.datasets(None).await.expect("lists").1.len(), 0);
     assert!(node.applied() > LogIndex(0));
     node.shutdown().await.expect("stops");
 }

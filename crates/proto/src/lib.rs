@@ -4,7 +4,7 @@
 //! Everything in `generated` comes from the files in `proto` by `cargo xtask codegen` and is committed, so that an
 //! ordinary build needs no protobuf compiler.
 //!
-//! Does not: convert to our own types (the server and the client do), or know of errors.
+//! Does not: convert to our own types (`alluvium-messages` does), or know of errors.
 
 /// Version 1 of what clients speak.
 #[expect(

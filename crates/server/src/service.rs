@@ -52,10 +52,10 @@ impl Service {
 
     async fn list(&self, as_of: Option<u64>) -> Result<v1::ListDatasetsResponse, Status> {
         let datasets = self.node.datasets(as_of.map(LogIndex)).await;
-        let datasets = datasets.map_err(|error| engine_status(&error))?;
+        let (index, datasets) = datasets.map_err(|error| engine_status(&error))?;
         let datasets = datasets.iter().map(replies::dataset).collect::<Result<_, _>>();
         let datasets = datasets.map_err(|error| rows_status(&error))?;
-        Ok(v1::ListDatasetsResponse { datasets })
+        Ok(v1::ListDatasetsResponse { datasets, index: index.0 })
     }
 
     async fn change(
@@ -74,7 +74,7 @@ impl Service {
         };
         let added = changed.map_err(|error| engine_status(&error))?;
         let members = replies::members(&self.node.members_as_led().await);
-        Ok(v1::ChangeMembersResponse { members, added })
+        Ok(v1::ChangeMembersResponse { members, added, index: self.node.applied().0 })
     }
 
     async fn run_query(
@@ -226,7 +226,8 @@ impl Lake for Service {
             let limit = usize::try_from(limit.min(LOG_RECORDS_MAX)).expect("it is small");
             let records = self.node.log(from.map(LogIndex), limit).await;
             let records = records.map_err(|error| engine_status(&error))?;
-            Ok(v1::LogResponse { records: records.into_iter().map(replies::log_record).collect() })
+            let records = records.into_iter().map(replies::log_record).collect();
+            Ok(v1::LogResponse { records, index: self.node.applied().0 })
         })
         .await
     }
@@ -253,7 +254,7 @@ impl Lake for Service {
     ) -> Answer<v1::ListMembersResponse> {
         within(deadline::of(request.metadata()), async {
             let members = replies::members(&self.node.members_as_led().await);
-            Ok(v1::ListMembersResponse { members })
+            Ok(v1::ListMembersResponse { members, index: self.node.applied().0 })
         })
         .await
     }

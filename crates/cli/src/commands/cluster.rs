@@ -9,7 +9,8 @@ use alluvium_proto::v1::change_members_request::Change;
 use alluvium_types::ErrorKind;
 use serde_json::json;
 
-use crate::args::{Cluster, Peer};
+use super::serve::size_log;
+use crate::args::{Cluster, Founded, Peer};
 use crate::backend::{Backend, Missing, node_config};
 use crate::config::Settings;
 use crate::failure::Failure;
@@ -21,14 +22,14 @@ const FIELDS: [&str; 6] = ["node", "address", "votes", "leads", "behind", "silen
 #[expect(clippy::wildcard_enum_match_arm, reason = "all others work on what runs")]
 pub(super) async fn run(command: Cluster, settings: &Settings) -> Result<(), Failure> {
     match command {
-        Cluster::Init(peer) if peer.join.is_empty() => found(&peer, settings).await,
+        Cluster::Init(new) if new.peer.join.is_empty() => found(&new, settings).await,
         Cluster::Init(_) => Err(Failure::usage("a node that founds a cluster joins none")
             .with_hint("`alluvium cluster join` makes a member of another node's cluster")),
-        Cluster::Join(peer) if peer.join.is_empty() => {
+        Cluster::Join(new) if new.peer.join.is_empty() => {
             Err(Failure::usage("which cluster? no member was named")
                 .with_hint("say --join HOST:PORT"))
         }
-        Cluster::Join(peer) => found(&peer, settings).await,
+        Cluster::Join(new) => found(&new, settings).await,
         Cluster::Recover { to, yes } => recover(to.as_deref(), yes, settings).await,
         command => {
             let backend = Backend::open(settings, Missing::Refuse).await?;
@@ -93,13 +94,15 @@ fn print_members(format: Format, members: &[v1::Member]) -> Result<(), Failure> 
 }
 
 /// Makes a directory a node of a cluster, and closes it.
-async fn found(peer: &Peer, settings: &Settings) -> Result<(), Failure> {
+async fn found(new: &Founded, settings: &Settings) -> Result<(), Failure> {
+    let peer = &new.peer;
     let directory = settings.data_dir.as_deref().ok_or_else(|| {
         Failure::usage("a node needs a directory").with_hint("say --data-dir DIR")
     })?;
     let mut config = node_config(directory, settings)?;
     config.peer = peer_config(peer)?.map(|peer| PeerConfig { found: true, ..peer });
     config.node_id = peer.node_id;
+    size_log(&mut config, &new.log)?;
     if config.peer.is_none() {
         return Err(Failure::usage("a member needs an address for its peers")
             .with_hint("say --peer ADDRESS"));

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use alluvium_engine::{Node, Reinstall};
+use alluvium_engine::{Config, Node, Reinstall};
 use alluvium_server::{ServeOptions, Server, failures};
 use alluvium_types::ErrorKind;
 use serde_json::json;
@@ -24,12 +24,7 @@ pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Fa
     let mut config = node_config(directory, settings)?;
     config.peer = peer_config(&arguments.peer)?;
     config.node_id = arguments.peer.node_id;
-    if let Some(size) = &arguments.log_bytes {
-        config.log_bytes_max = parse_bytes(size)? as u64;
-    }
-    if let Some(size) = &arguments.segment_bytes {
-        config.segment_bytes = parse_bytes(size)? as u64;
-    }
+    size_log(&mut config, &arguments.log)?;
     config.compare_every = parse_duration(&arguments.compare_every)?;
     config.reinstall = match arguments.reinstall {
         args::Reinstall::Automatic => Reinstall::Automatic,
@@ -67,6 +62,17 @@ pub(super) async fn run(arguments: &Serve, settings: &Settings) -> Result<(), Fa
 
 /// How long calls may go on, and how long closing may take, when the node has failed.
 const FAULT_GRACE: Duration = Duration::from_millis(500);
+
+/// Sets the sizes that were asked for.
+pub(super) fn size_log(config: &mut Config, asked: &args::LogSize) -> Result<(), Failure> {
+    if let Some(size) = &asked.log_bytes {
+        config.log_bytes_max = parse_bytes(size)? as u64;
+    }
+    if let Some(size) = &asked.segment_bytes {
+        config.segment_bytes = parse_bytes(size)? as u64;
+    }
+    Ok(())
+}
 
 /// What tells the server to end.
 struct Signals {

@@ -10,6 +10,7 @@ mod embedded;
 mod failures;
 mod faults;
 mod formats;
+mod rolling;
 mod rows;
 mod serve;
 mod settings;

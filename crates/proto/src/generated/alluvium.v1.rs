@@ -31,6 +31,7 @@ pub struct OpenSessionRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenSessionResponse {
+    /// The index of the entry that opened it.
     #[prost(uint64, tag = "1")]
     pub session_id: u64,
 }
@@ -319,6 +320,9 @@ pub struct ListDatasetsRequest {
 pub struct ListDatasetsResponse {
     #[prost(message, repeated, tag = "1")]
     pub datasets: ::prost::alloc::vec::Vec<Dataset>,
+    /// The index at which the list was read.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetDatasetRequest {
@@ -413,6 +417,9 @@ pub struct LogRequest {
 pub struct LogResponse {
     #[prost(message, repeated, tag = "1")]
     pub records: ::prost::alloc::vec::Vec<LogRecord>,
+    /// What the node that answered had applied.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogRecord {
@@ -499,6 +506,9 @@ pub struct ListMembersRequest {}
 pub struct ListMembersResponse {
     #[prost(message, repeated, tag = "1")]
     pub members: ::prost::alloc::vec::Vec<Member>,
+    /// What the node that answered had applied.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {
@@ -562,6 +572,9 @@ pub struct ChangeMembersResponse {
     /// The node that was added, if one was.
     #[prost(uint64, optional, tag = "2")]
     pub added: ::core::option::Option<u64>,
+    /// What the node that answered had applied.
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyRequest {}

@@ -23,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("raft", &["stdx", "types", "state-machine", "wal"]),
     ("codegen", &[]),
     ("proto", &[]),
+    ("messages", &["types", "proto"]),
     ("listen", &["stdx"]),
     ("peer", &["stdx", "types", "state-machine", "wal", "raft", "proto", "listen"]),
     ("rows", &["stdx", "types"]),
@@ -30,7 +31,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("materialize", &["stdx", "types", "state-machine", "storage", "rows", "parquet"]),
     ("query", &["stdx", "types", "state-machine", "storage", "rows", "parquet", "materialize"]),
     ("ingest", &["stdx", "types", "rows"]),
-    ("client", &["stdx", "types", "rows", "proto"]),
+    ("client", &["stdx", "types", "rows", "proto", "messages"]),
     (
         "engine",
         &[
@@ -47,8 +48,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "wal",
         ],
     ),
-    ("server", &["types", "rows", "engine", "proto", "listen"]),
-    ("cli", &["stdx", "types", "rows", "engine", "proto", "peer", "server", "ingest"]),
+    ("server", &["types", "rows", "engine", "proto", "messages", "listen"]),
+    ("cli", &["stdx", "types", "rows", "engine", "proto", "peer", "server", "ingest", "client"]),
     (
         "integration",
         &[

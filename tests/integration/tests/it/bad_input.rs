@@ -18,7 +18,7 @@ async fn refuse_schema(fields: Vec<Field>, keys: &[&str], kind: ErrorKind, words
     let error = refused.expect_err(words);
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(words), "{error}");
-    assert_eq!(lake.node.datasets(None).await.expect("lists").len(), 0);
+    assert_eq!(lake.node.datasets(None).await.expect("lists").1.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,7 +38,7 @@ async fn illegal_names_are_refused() {
     }
     let after = lake.node.status().await.expect("tells");
     assert_eq!((after.applied, after.digest), (before.applied, before.digest));
-    assert_eq!(lake.node.datasets(None).await.expect("lists").len(), 0);
+    assert_eq!(lake.node.datasets(None).await.expect("lists").1.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,7 +102,7 @@ async fn museum_m13_a_thousand_identical_registers_are_one_dataset() {
     let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("registers")).collect();
     assert_eq!(answers.iter().filter(|answer| !answer.existing).count(), 1);
     assert!(answers.iter().all(|answer| answer.dataset == answers[0].dataset));
-    assert_eq!(lake.node.datasets(None).await.expect("lists").len(), 1);
+    assert_eq!(lake.node.datasets(None).await.expect("lists").1.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +151,7 @@ async fn museum_m16_a_dataset_with_a_lost_file_is_an_error_that_names_it_and_the
     let error = lake.rows_as_of(None).await.expect_err("t has lost a file");
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert!(alluvium_text(&error).contains(&name), "{}", alluvium_text(&error));
-    assert_eq!(lake.node.datasets(None).await.expect("lists").len(), 2);
+    assert_eq!(lake.node.datasets(None).await.expect("lists").1.len(), 2);
 }
 
 fn alluvium_text(error: &Error) -> String {

@@ -182,6 +182,39 @@ async fn every_write_over_the_port_can_be_conditional() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_names_the_index_at_which_it_holds() {
+    let lake = Lake::keyed().await;
+    lake.append(&[("a", 1)]).await;
+    with_server(&lake, async |mut client| {
+        let written = changed_at(&mut client).await;
+        let newest = v1::ListDatasetsRequest { as_of: None };
+        let listed = client.list_datasets(newest).await.expect("lists").into_inner();
+        assert!(written <= listed.index && !listed.datasets.is_empty(), "{listed:?}");
+        let is_below = |dataset: &v1::Dataset| {
+            dataset.index == listed.index && dataset.changed_at <= listed.index
+        };
+        assert!(listed.datasets.iter().all(is_below), "{listed:?}");
+        let past = v1::ListDatasetsRequest { as_of: Some(written) };
+        let past = client.list_datasets(past).await.expect("lists").into_inner();
+        assert_eq!(past.index, written);
+        let last = v1::LogRequest { from: None, limit: 10 };
+        let shown = client.log(last).await.expect("shows").into_inner();
+        assert!(written <= shown.index && !shown.records.is_empty());
+        assert!(shown.records.iter().all(|record| record.index <= shown.index), "{shown:?}");
+        let members = client.list_members(v1::ListMembersRequest {}).await.expect("lists");
+        assert!(written <= members.into_inner().index);
+        let status = client.status(v1::StatusRequest {}).await.expect("says").into_inner();
+        assert!(written <= status.applied);
+        let report = client.verify(v1::VerifyRequest {}).await.expect("looks").into_inner();
+        assert!(written <= report.index);
+        let session = v1::OpenSessionRequest { actor: "tester".to_owned(), ttl_ms: None };
+        let session = client.open_session(session).await.expect("opens").into_inner();
+        assert!(report.index < session.session_id, "a session's id is the index of its entry");
+    })
+    .await;
+}
+
 /// Where the length of the batch's body stands in an Arrow stream, and that length.
 fn body_length_of(stream: &[u8]) -> (usize, i64) {
     let word = |at: usize| {

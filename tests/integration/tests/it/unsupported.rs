@@ -84,7 +84,7 @@ fn table() -> Vec<(DataType, &'static str, DataType)> {
 /// What every write changes: a refused one must leave it.
 async fn state(lake: &Lake) -> (u64, String, usize) {
     let status = lake.node.status().await.expect("tells");
-    let datasets = lake.node.datasets(None).await.expect("lists").len();
+    let datasets = lake.node.datasets(None).await.expect("lists").1.len();
     (status.applied.0, status.digest, datasets)
 }
 
@@ -163,8 +163,8 @@ async fn a_type_that_the_protocol_can_say_and_no_dataset_holds_is_refused_by_col
         deep = list(deep);
     }
     let table = [
-        (None, "column \"bad\": the request has no kind of a type"),
-        (Some(Kind::Scalar(0)), "column \"bad\": the request has no scalar of a type"),
+        (None, "column \"bad\": the message has no kind of a type"),
+        (Some(Kind::Scalar(0)), "column \"bad\": the message has no scalar of a type"),
         (Some(Kind::Scalar(99)), "column \"bad\": scalar \"99\" is not possible"),
         (
             Some(Kind::FixedSizeBinary(0)),
@@ -177,11 +177,11 @@ async fn a_type_that_the_protocol_can_say_and_no_dataset_holds_is_refused_by_col
         (Some(decimal(39, 0)), "column \"bad\" has an impossible type decimal128(39, 0)"),
         (Some(decimal(5, -1)), "column \"bad\" has an impossible type decimal128(5, -1)"),
         (Some(decimal(300, 0)), "column \"bad\": decimal \"300, 0\" is not possible"),
-        (Some(timestamp(0)), "column \"bad\": the request has no unit of a timestamp"),
+        (Some(timestamp(0)), "column \"bad\": the message has no unit of a timestamp"),
         (Some(timestamp(9)), "column \"bad\": unit \"9\" is not possible"),
         (list(Some(Kind::Scalar(99))), "column \"bad.element\": scalar \"99\" is not possible"),
         (structure(vec![]), "column \"bad\" has an impossible type struct<>"),
-        (structure(vec![column("x", None)]), "column \"bad.x\": the request has no kind of a type"),
+        (structure(vec![column("x", None)]), "column \"bad.x\": the message has no kind of a type"),
         (
             deep,
             "column \"bad.element.element.element.element.element.element.element.element\": it nests \

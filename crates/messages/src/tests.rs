@@ -64,8 +64,8 @@ fn what_is_impossible_is_named() {
         fields_from(vec![column]).expect_err("impossible").to_string()
     };
     use v1::data_type::Kind;
-    assert_eq!(with(None), "column \"x\": the request has no kind of a type");
-    assert_eq!(with(Some(Kind::Scalar(0))), "column \"x\": the request has no scalar of a type");
+    assert_eq!(with(None), "column \"x\": the message has no kind of a type");
+    assert_eq!(with(Some(Kind::Scalar(0))), "column \"x\": the message has no scalar of a type");
     assert_eq!(with(Some(Kind::Scalar(99))), "column \"x\": scalar \"99\" is not possible");
     assert_eq!(
         with(Some(Kind::FixedSizeBinary(70_000))),
@@ -104,13 +104,12 @@ fn a_type_nested_without_end_is_refused_before_the_stack_is() {
 }
 
 #[test]
-fn a_caller_survives_the_way_there_and_back() {
-    let caller = Caller {
-        actor: "ann".to_owned(),
-        session: Some((SessionId(3), Sequence(9))),
-        expected_index: Some(LogIndex(0)),
-    };
-    let back = caller_from(Some(caller_to(&caller)));
-    assert_eq!(format!("{back:?}"), format!("{caller:?}"));
-    assert_eq!(caller_from(None).session, None);
+fn how_a_dataset_is_kept_survives_the_way_there_and_back() {
+    let codecs = [Codec::Uncompressed, Codec::Snappy, Codec::Lz4Raw, Codec::Zstd { level: 7 }];
+    for codec in codecs {
+        let mut options = DatasetOptions::standard();
+        options.recipe.codec = codec;
+        options.seal_rows = 7;
+        assert_eq!(options_from(Some(options_to(&options))), Ok(options));
+    }
 }
