@@ -183,7 +183,9 @@ fn named_buckets(pairs: Vec<String>) -> Result<BTreeMap<String, String>, Failure
     let mut buckets = BTreeMap::new();
     for pair in pairs {
         let Some((name, url)) = pair.split_once('=') else {
-            return Err(Failure::usage(format!("{pair:?} is not a bucket"))
+            // What stands before an @ may be a credential.
+            let shown = pair.rsplit('@').next().unwrap_or_default();
+            return Err(Failure::usage(format!("{shown:?} is not a bucket"))
                 .with_hint("a name and an address, such as lake=s3://bucket/prefix"));
         };
         if buckets.insert(name.to_owned(), url.to_owned()).is_some() {

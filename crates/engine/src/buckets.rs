@@ -34,7 +34,8 @@ pub(crate) struct Buckets {
 
 impl Buckets {
     /// Opens the node's own bucket and those that are shared. One of these that cannot be reached now is no reason not to
-    /// start: its marker is looked for again before anything is written to it.
+    /// start: its marker is looked for again before anything is written to it. None is claimed here: what is applied may
+    /// be older than what the bucket holds.
     pub(crate) async fn open(
         config: &Config,
         dir: &DataDir,
@@ -55,9 +56,11 @@ impl Buckets {
         let cluster = Uuid::from_u128(dir.identity().cluster_id);
         let buckets = Self { cluster, by_name: Arc::new(by_name), marked: Arc::default() };
         for name in names {
-            let marked = buckets.marked(&name, opening_of(view, &name)?);
+            let is_used = opening_of(view, &name)? == Opening::Existing;
+            let marked = buckets.marked(&name, Opening::Existing);
             let why = match tokio::time::timeout(REACH_MAX, marked).await {
                 Ok(Ok(_)) => continue,
+                Ok(Err(error)) if !is_used && error.is_marker_missing() => continue,
                 Ok(Err(error)) if error.kind() != ErrorKind::Unavailable => return Err(error),
                 Ok(Err(error)) => error_chain(&error),
                 Err(_elapsed) => format!("no answer within {REACH_MAX:?}"),
@@ -88,25 +91,27 @@ impl Buckets {
     fn is_marked(&self, name: &str) -> bool {
         self.marked.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
+}
 
-    /// Returns the files in shared buckets that the state attests.
-    pub(crate) fn attested_in_shared(
-        &self,
-        view: &dyn View,
-    ) -> Result<BTreeSet<(DatasetKey, FileId)>, Error> {
-        let mut found = BTreeSet::new();
-        for dataset in catalog::list(view, LogIndex::MAX)? {
-            let bucket = self.by_name.get(&dataset.bucket);
-            if bucket.is_none_or(|bucket| bucket.kind() == BucketKind::PerNode) {
-                continue;
-            }
-            let key = dataset.dataset;
-            let files = catalog::files(view, key, LogIndex::MAX)?.into_iter();
-            let attested = files.filter(|file| file.attested().is_some());
-            found.extend(attested.map(|file| (key, file.file)));
+/// Returns the files in shared buckets that the state attests.
+pub(crate) fn attested_in_shared(view: &dyn View) -> Result<BTreeSet<(DatasetKey, FileId)>, Error> {
+    let mut found = BTreeSet::new();
+    for dataset in catalog::list(view, LogIndex::MAX)? {
+        if !is_shared(&dataset.bucket) {
+            continue;
         }
-        Ok(found)
+        let key = dataset.dataset;
+        let files = catalog::files(view, key, LogIndex::MAX)?.into_iter();
+        let attested = files.filter(|file| file.attested().is_some());
+        found.extend(attested.map(|file| (key, file.file)));
     }
+    Ok(found)
+}
+
+/// Says whether all members see a bucket: `local` is each one's own, and every other one is shared, also where a member was
+/// not told of it.
+pub(crate) fn is_shared(bucket: &str) -> bool {
+    bucket != DEFAULT_BUCKET
 }
 
 impl BucketSource for Buckets {
@@ -116,15 +121,59 @@ impl BucketSource for Buckets {
 }
 
 impl Node {
-    /// Returns a bucket to write to or delete in.
-    pub(crate) async fn marked_bucket(&self, name: &str) -> Result<Bucket, Error> {
+    /// Returns a bucket to put a file into. One that the state has no file in is claimed by this: its caller decides.
+    pub(crate) async fn bucket_to_fill(&self, name: &str) -> Result<Bucket, Error> {
         let opening = opening_of(self.view(), name)?;
-        self.buckets().marked(name, opening).await
+        self.unless_stopping(self.buckets().marked(name, opening)).await
+    }
+
+    /// Returns a bucket to read or delete in: it was claimed before.
+    pub(crate) async fn bucket_in_use(&self, name: &str) -> Result<Bucket, Error> {
+        self.unless_stopping(self.buckets().marked(name, Opening::Existing)).await
     }
 
     /// Says whether all members see the bucket of a dataset.
     pub(crate) fn is_shared(&self, dataset: DatasetKey) -> Result<bool, Error> {
-        Ok(self.file_context(dataset)?.bucket.kind() == BucketKind::Shared)
+        let record = catalog::dataset(self.view(), dataset, LogIndex::MAX)?;
+        Ok(record.is_some_and(|record| is_shared(&record.bucket)))
+    }
+
+    /// Looks for the markers of shared buckets that hold files and were not reached before.
+    pub(crate) async fn find_buckets(&self) -> Result<(), Error> {
+        for dataset in catalog::list(self.view(), LogIndex::MAX)? {
+            let name = &dataset.bucket;
+            let is_unseen = is_shared(name) && !self.buckets().is_marked(name);
+            if is_unseen && opening_of(self.view(), name)? == Opening::Existing {
+                self.bucket_in_use(name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether this node has seen the marker of every shared bucket that the state has files in.
+    pub(crate) fn has_all_buckets(&self) -> Result<bool, Error> {
+        for dataset in catalog::list(self.view(), LogIndex::MAX)? {
+            let name = &dataset.bucket;
+            let is_seen = !is_shared(name) || self.buckets().is_marked(name);
+            if !is_seen && opening_of(self.view(), name)? == Opening::Existing {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Does work on a bucket that others serve, until the node is told to stop.
+    pub(crate) async fn unless_stopping<T, E: Into<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Error> {
+        let mut stopping = self.stopping();
+        tokio::select! {
+            done = work => done.map_err(Into::into),
+            _ = stopping.wait_for(|stopping| *stopping) => {
+                Err(alluvium_raft::Error::Shutdown.into())
+            }
+        }
     }
 }
 

@@ -78,6 +78,12 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// Another file of the dataset is missing here, so what may be made of it waits.
+    #[error("data file {file} waits for another one that is missing on this node")]
+    InputsMissing {
+        /// The file.
+        file: FileId,
+    },
     /// A name that a shared bucket cannot have.
     #[error("a shared bucket cannot be named {name:?}")]
     BucketName {
@@ -300,6 +306,11 @@ impl From<alluvium_storage::Error> for Error {
 }
 
 impl Error {
+    pub(crate) fn is_marker_missing(&self) -> bool {
+        let Self::Storage(error) = self else { return false };
+        matches!(error.as_ref(), alluvium_storage::Error::MarkerMissing { .. })
+    }
+
     /// Returns the kind by which every protocol reports it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -318,9 +329,10 @@ impl Error {
                 ErrorKind::OutOfRange
             }
             Self::NotInQuarantine | Self::BucketName { .. } => ErrorKind::InvalidArgument,
-            Self::Reopen | Self::Reinstall { .. } | Self::FileNotHere { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::Reopen
+            | Self::Reinstall { .. }
+            | Self::FileNotHere { .. }
+            | Self::InputsMissing { .. } => ErrorKind::Unavailable,
             Self::NotReached { .. } => ErrorKind::DeadlineExceeded,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
             Self::JobFailed { kind, .. }

@@ -3,18 +3,18 @@
 //! The list of jobs is read from the state, never kept: after a crash it is the same list. A job that was
 //! done twice wrote the same bytes. Invariant: an attest is proposed only for a file that was read back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{FileContent, FileRecord, SweepRecord};
-use alluvium_storage::BucketKind;
 use alluvium_types::{
     Attest, AttestOutcome, Command, DatasetKey, ErrorKind, FileId, LogIndex, Swept, limits,
 };
 use tokio::sync::{Notify, watch};
 
+use crate::buckets::is_shared;
 use crate::node::Node;
 use crate::{Caller, Error};
 
@@ -162,6 +162,10 @@ pub(crate) async fn run(node: Node, mut shutdown: watch::Receiver<bool>) {
 
 /// Does every job that the state lists; says whether one failed.
 async fn round(node: &Node) -> bool {
+    if node.raft().is_quarantined() {
+        // Nothing is made or deleted by a state that is known to be wrong.
+        return false;
+    }
     let planned = catalog::planned(node.view()).map_err(Error::from);
     let Ok(planned) = planned.inspect_err(|error| tracing::error!(%error, "list planned files"))
     else {
@@ -170,21 +174,29 @@ async fn round(node: &Node) -> bool {
     let (seals, compactions) = seals_first(node, planned);
     let mut failed = make_files(node, seals).await;
     // The inputs of a compaction must lie here before it is tried, and what is swept may be what a missing file is
-    // made of.
-    match complete(node).await {
-        Ok(true) => {}
-        Ok(false) => return true,
+    // made of. Other datasets go on.
+    let incomplete = match complete(node).await {
+        Ok(incomplete) => incomplete,
         Err(error) => {
             let error = error_chain(&error);
             tracing::warn!(error, "the files of this node could not be completed, will try again");
             return true;
+        }
+    };
+    failed |= !incomplete.is_empty();
+    let is_whole = |(dataset, _): &(DatasetKey, FileId)| !incomplete.contains(dataset);
+    let (compactions, waiting): (Planned, Planned) = compactions.into_iter().partition(is_whole);
+    for (dataset, file) in waiting {
+        // A file of a member's own is made or fetched in a while; one that all see is put back by nobody here.
+        if node.is_shared(dataset).unwrap_or(true) {
+            node.jobs().failed(dataset, file, &Error::InputsMissing { file });
         }
     }
     failed |= make_files(node, compactions).await;
     if node.is_stopping() {
         return false;
     }
-    let swept = sweep(node).await;
+    let swept = sweep(node, &incomplete).await;
     if let Err(error) = &swept {
         tracing::warn!(error = error_chain(error), "objects could not be deleted, will try again");
     }
@@ -226,11 +238,12 @@ fn seals_first(node: &Node, planned: Planned) -> (Planned, Planned) {
     planned.into_iter().partition(is_seal)
 }
 
-/// Puts the attested files that this node lacks into its buckets, where others may attest.
-async fn complete(node: &Node) -> Result<bool, Error> {
+/// Puts the attested files that this node lacks into its buckets, where others may attest; returns the datasets that lack
+/// one still.
+async fn complete(node: &Node) -> Result<BTreeSet<DatasetKey>, Error> {
     match node.cluster() {
         Some(_) => node.complete().await,
-        None => Ok(true),
+        None => Ok(BTreeSet::new()),
     }
 }
 
@@ -241,13 +254,15 @@ async fn make_file(node: &Node, dataset: DatasetKey, file: FileId) -> Result<(),
         node.jobs().succeeded(dataset, file);
         return Ok(());
     };
+    let is_in_shared = node.is_shared(dataset)?;
     // Into a shared bucket one writes: whoever decides.
-    if !node.leads() && node.is_shared(dataset)? {
+    if !node.leads() && is_in_shared {
         return Ok(());
     }
     let key = (dataset, file);
     let outcome = match node.replica().made(key) {
         Some(outcome) => outcome,
+        None if is_in_shared => node.unless_stopping(write_file(node, dataset, &plan)).await?,
         None => write_file(node, dataset, &plan).await?,
     };
     if node.cluster().is_some() {
@@ -269,7 +284,7 @@ async fn write_file(
     plan: &FileRecord,
 ) -> Result<AttestOutcome, Error> {
     let context = node.file_context(dataset)?;
-    node.marked_bucket(context.bucket.name()).await?;
+    node.bucket_to_fill(context.bucket.name()).await?;
     let made = match &plan.content {
         FileContent::Seal { .. } => alluvium_materialize::seal(&context, plan).await,
         FileContent::Compaction { .. } => alluvium_materialize::compact(&context, plan).await,
@@ -289,7 +304,7 @@ async fn write_file(
     }
 }
 
-async fn sweep(node: &Node) -> Result<(), Error> {
+async fn sweep(node: &Node, incomplete: &BTreeSet<DatasetKey>) -> Result<(), Error> {
     let mut done: BTreeMap<DatasetKey, Vec<FileId>> = BTreeMap::new();
     let (mut failed, mut left) = (None, None);
     // Read before the state is: what is given up afterwards is not looked for.
@@ -304,21 +319,29 @@ async fn sweep(node: &Node) -> Result<(), Error> {
             continue;
         }
         let is_given_up = everywhere.is_some_and(|everywhere| record.since <= everywhere);
-        let deletes = match node.bucket(&record.bucket)?.kind() {
-            BucketKind::PerNode => !node.replica().is_gone((dataset, file)),
-            // One that all members see is the leader's to delete, when every one of them has given it up. Until then there
-            // is nothing to do here, and nothing more to wait for.
-            BucketKind::Shared => is_given_up && node.leads(),
+        let deletes = match is_shared(&record.bucket) {
+            // One that all members see is the leader's to delete, when every one of them has given it up and its state is
+            // known to be that of the others. Until then there is nothing to do here, and nothing more to wait for.
+            true => is_given_up && may_delete_for_all(node, &record),
+            false => !node.replica().is_gone((dataset, file)),
         };
+        if incomplete.contains(&dataset) {
+            // A file that is missing here is perhaps made of it.
+            left = left.min(Some(record.since)).or(Some(record.since));
+            if is_shared(&record.bucket) {
+                failed = Some(Error::InputsMissing { file });
+            }
+            continue;
+        }
         let swept = match deletes {
-            true => sweep_file(node, (dataset, file), &record).await,
+            true => node.unless_stopping(sweep_file(node, (dataset, file), &record)).await,
             false => Ok(()),
         };
         match swept {
             Ok(()) => {
                 node.replica().note_gone((dataset, file));
                 // The state forgets an object when no member has it any more.
-                if is_given_up {
+                if is_given_up && (deletes || !is_shared(&record.bucket)) {
                     done.entry(dataset).or_default().push(file);
                 }
             }
@@ -343,12 +366,24 @@ async fn sweep(node: &Node) -> Result<(), Error> {
     failed.map_or(Ok(()), Err)
 }
 
+/// Says whether this node may delete what is the only copy: it leads, and its state was compared since the object was given up.
+fn may_delete_for_all(node: &Node, record: &SweepRecord) -> bool {
+    let is_compared = match node.cluster() {
+        Some(_) if 1 < node.members().len() => {
+            node.raft().agreed_at().is_some_and(|agreed| record.since <= agreed)
+        }
+        // There is nobody to differ from.
+        Some(_) | None => true,
+    };
+    is_compared && node.leads() && !node.raft().is_quarantined()
+}
+
 async fn sweep_file(
     node: &Node,
     (dataset, file): (DatasetKey, FileId),
     record: &SweepRecord,
 ) -> Result<(), Error> {
-    let bucket = node.marked_bucket(&record.bucket).await?;
+    let bucket = node.bucket_in_use(&record.bucket).await?;
     Ok(alluvium_materialize::sweep(&bucket, dataset, file, record).await?)
 }
 

@@ -167,7 +167,10 @@ impl Node {
                 }
                 Some(member) if learner || member.votes => return,
                 // Before it has the files, their only copies may lie with those whose place it takes.
-                Some(_) if !self.has_all_files() => Err(Error::Raft(RaftError::Unavailable)),
+                // Nor while it does not see a bucket that holds files: it could write none there.
+                Some(_) if !self.has_all_files() || !self.has_all_buckets().unwrap_or(false) => {
+                    Err(Error::Raft(RaftError::Unavailable))
+                }
                 Some(_) => self.promote(&[own]).await,
                 // The membership that has this node in it has not come yet.
                 None => Err(Error::Raft(RaftError::Unavailable)),

@@ -18,7 +18,7 @@ use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 
 use crate::agreement::Digests;
-use crate::buckets::Buckets;
+use crate::buckets::{Buckets, attested_in_shared};
 use crate::cluster::{Cluster, PeerHost, Port, Reports};
 use crate::dir::DataDir;
 use crate::jobs::{self, Jobs};
@@ -111,7 +111,7 @@ impl Node {
         // marker is a wrong or emptied disk.
         let fresh = log.is_empty()? && store.raft().applied.is_none();
         let buckets = Buckets::open(&config, &dir, store.as_ref(), fresh).await?;
-        let replica = Replica::opened(buckets.attested_in_shared(store.as_ref())?);
+        let replica = Replica::opened(attested_in_shared(store.as_ref())?);
         let (effects, effects_receiver) = mpsc::channel(EFFECTS_MAX);
         let (jobs, pressure) = (Arc::new(Jobs::new()), Arc::new(Pressure::new(&config)));
         let (tasks, (shutdown, _)) = (Tasks::new(), watch::channel(false));

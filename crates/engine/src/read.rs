@@ -9,12 +9,13 @@ use alluvium_query::QueryRequest;
 use alluvium_state_machine::record::DatasetRecord;
 use alluvium_state_machine::{MetaStore, catalog};
 use alluvium_stdx::Spawner;
-use alluvium_types::{DatasetName, LogIndex};
+use alluvium_types::{DatasetName, FileId, LogIndex};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::{oneshot, watch};
 
+use crate::buckets::is_shared;
 use crate::jobs::Failure;
 use crate::leases::Lease;
 use crate::node::Node;
@@ -168,12 +169,20 @@ impl Node {
                 Some(alluvium_storage::Error::Missing { .. })
             );
             match (&member, error) {
-                (Some(member), alluvium_query::Error::DataFile { dataset, file, .. })
-                    if missing =>
-                {
-                    member.replica().forget_ready();
+                (
+                    Some(member),
+                    alluvium_query::Error::DataFile { dataset, file, key, bucket, source },
+                ) if missing => {
+                    member.replica().forget(FileId(file));
                     member.jobs().wake();
-                    Error::FileNotHere { dataset, file }
+                    match is_shared(&bucket) {
+                        // There is no other copy to wait for.
+                        true => {
+                            alluvium_query::Error::DataFile { dataset, file, key, bucket, source }
+                                .into()
+                        }
+                        false => Error::FileNotHere { dataset, file },
+                    }
                 }
                 (_, error) => error.into(),
             }

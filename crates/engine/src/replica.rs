@@ -11,9 +11,11 @@ use alluvium_materialize::{object_key, storage_digest};
 use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{FileContent, FileRecord};
 use alluvium_storage::BucketKind;
-use alluvium_types::{AttestOutcome, Attested, DatasetKey, FileId, LogIndex};
+use alluvium_types::{AttestOutcome, Attested, DatasetKey, ErrorKind, FileId, LogIndex};
 
 use crate::Error;
+use crate::buckets::is_shared;
+use crate::jobs::error_chain;
 use crate::node::Node;
 
 /// A data file of a dataset.
@@ -26,15 +28,15 @@ pub(crate) struct Replica {
     ready: Mutex<BTreeSet<FileKey>>,
     // Files that were made before they were attested; the job task's alone.
     made: Mutex<BTreeMap<FileKey, AttestOutcome>>,
-    // Files in shared buckets that were attested when the node was opened: it has checked them before.
-    trusted: BTreeSet<FileKey>,
     // Objects that were deleted here and that the state still knows, because another member may have them.
     gone: Mutex<BTreeSet<FileKey>>,
 }
 
 impl Replica {
-    pub(crate) fn opened(trusted: BTreeSet<FileKey>) -> Self {
-        Self { trusted, ..Self::default() }
+    /// Begins with files in shared buckets that were attested before the node was opened: they are taken as they are until
+    /// they are read, and every read verifies its blocks.
+    pub(crate) fn opened(believed: BTreeSet<FileKey>) -> Self {
+        Self { ready: Mutex::new(believed), ..Self::default() }
     }
 
     pub(crate) fn made(&self, key: FileKey) -> Option<AttestOutcome> {
@@ -68,9 +70,10 @@ impl Replica {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
-    /// Forgets what is ready: each file is looked for again.
-    pub(crate) fn forget_ready(&self) {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Forgets that a file is ready: it is looked for again.
+    pub(crate) fn forget(&self, file: FileId) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.retain(|(_, ready)| *ready != file);
     }
 
     /// Forgets files that the state does not know any more.
@@ -103,33 +106,49 @@ impl Node {
         Ok(missing)
     }
 
-    /// Puts every attested file into this node's buckets; says whether all are there.
-    pub(crate) async fn complete(&self) -> Result<bool, Error> {
+    /// Puts every attested file into this node's buckets, or checks it where another one put it. Returns the datasets that
+    /// lack one.
+    pub(crate) async fn complete(&self) -> Result<BTreeSet<DatasetKey>, Error> {
         let planned: BTreeSet<FileKey> = catalog::planned(self.view())?.into_iter().collect();
-        let mut known = BTreeSet::new();
+        let (mut known, mut bucket_of) = (BTreeSet::new(), BTreeMap::new());
         for dataset in catalog::list(self.view(), LogIndex::MAX)? {
             let key = dataset.dataset;
             let files = catalog::files(self.view(), key, LogIndex::MAX)?;
             known.extend(files.iter().map(|record| (key, record.file)));
+            bucket_of.insert(key, dataset.bucket);
         }
         self.replica().keep(&known, &planned);
         self.jobs().keep_failures(|key| known.contains(key) || planned.contains(key));
-        let mut is_complete = true;
+        if let Err(error) = self.find_buckets().await {
+            tracing::debug!(error = error_chain(&error), "a shared bucket is not seen yet");
+        }
+        let (mut incomplete, mut away) = (BTreeSet::new(), BTreeMap::<String, Error>::new());
         // In the order of their ids: an input comes before what is made of it.
         for (dataset, record) in self.missing(LogIndex::MAX)? {
+            let (file, bucket) = (record.file, bucket_of.get(&dataset));
             if self.is_stopping() {
-                return Ok(false);
+                incomplete.insert(dataset);
+                continue;
             }
-            let file = record.file;
+            // A bucket that did not answer is asked once a round: others wait behind it.
+            if let Some(error) = bucket.and_then(|bucket| away.get(bucket)) {
+                self.jobs().failed(dataset, file, error);
+                incomplete.insert(dataset);
+                continue;
+            }
             match self.make_ready(dataset, &record).await {
                 Ok(()) => self.jobs().succeeded(dataset, file),
                 Err(error) => {
                     self.jobs().failed(dataset, file, &error);
-                    is_complete = false;
+                    incomplete.insert(dataset);
+                    let is_away = error.kind() == ErrorKind::Unavailable;
+                    if let Some(bucket) = bucket.filter(|name| is_away && is_shared(name)) {
+                        away.insert(bucket.clone(), error);
+                    }
                 }
             }
         }
-        Ok(is_complete)
+        Ok(incomplete)
     }
 
     async fn make_ready(&self, dataset: DatasetKey, record: &FileRecord) -> Result<(), Error> {
@@ -143,11 +162,10 @@ impl Node {
         let context = self.file_context(dataset)?;
         if context.bucket.kind() == BucketKind::Shared {
             // Another one wrote it, and nobody writes it again.
-            self.find(dataset, record).await?;
-            if !self.replica().is_ready(key) {
-                alluvium_materialize::check_file(&context, record).await?;
-                self.replica().note_ready(key);
-            }
+            self.bucket_in_use(context.bucket.name()).await?;
+            let check = alluvium_materialize::check_file(&context, record);
+            self.unless_stopping(check).await?;
+            self.replica().note_ready(key);
             return Ok(());
         }
         let object = object_key(dataset, record.file, record.generation);
@@ -192,7 +210,10 @@ impl Node {
         }
         // What lies here needs nobody: a member that has lost the others answers local reads from it.
         for (dataset, record) in self.missing(at)? {
-            self.find(dataset, &record).await?;
+            if let Err(error) = self.find(dataset, &record).await {
+                // The task that makes files meets it too, and a query that needs the file says so.
+                tracing::debug!(error = error_chain(&error), "a file was not looked for");
+            }
         }
         if self.missing(at)?.is_empty() || (is_local && !self.has_caught_up()) {
             return Ok(());
@@ -233,13 +254,12 @@ impl Node {
     }
 
     /// Looks for a file in its bucket, and takes it as ready when it has the attested length: it was written and read
-    /// back before a restart, and every read verifies its blocks. Returns the length of another one. In a shared bucket
-    /// that is so only for what was there before the restart: what came since is read first.
+    /// back before a restart, and every read verifies its blocks. Returns the length of another one.
+    /// In a shared bucket that is never enough.
     async fn find(&self, dataset: DatasetKey, record: &FileRecord) -> Result<Option<u64>, Error> {
         let attested = record.attested().expect("only attested files are missing");
         let bucket = self.file_context(dataset)?.bucket;
-        let is_shared = bucket.kind() == BucketKind::Shared;
-        if is_shared && !self.replica().trusted.contains(&(dataset, record.file)) {
+        if bucket.kind() == BucketKind::Shared {
             return Ok(None);
         }
         let object = object_key(dataset, record.file, record.generation);
@@ -256,17 +276,12 @@ impl Node {
         if self.cluster().is_none() {
             return Ok(None);
         }
-        let mut lowest = None;
-        for (dataset, record) in self.missing(LogIndex::MAX)? {
-            match record.content {
-                FileContent::Seal { first, .. } if !self.is_shared(dataset)? => {
-                    lowest = lowest.min(Some(first)).or(Some(first));
-                }
-                // Made of files, or lies where all find it.
-                FileContent::Seal { .. } | FileContent::Compaction { .. } => {}
-            }
-        }
-        Ok(lowest)
+        let missing = self.missing(LogIndex::MAX)?.into_iter();
+        let firsts = missing.filter_map(|(_, record)| match record.content {
+            FileContent::Seal { first, .. } => Some(first),
+            FileContent::Compaction { .. } => None,
+        });
+        Ok(firsts.min())
     }
 }
 

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use alluvium_raft::{CheckedSnapshot, check_snapshots};
 use alluvium_state_machine::catalog;
-use alluvium_storage::BucketKind;
-use alluvium_types::{LogIndex, Rejection};
+use alluvium_types::{ErrorKind, LogIndex, Rejection};
 use alluvium_wal::Reader;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Error;
+use crate::buckets::is_shared;
 use crate::jobs::error_chain;
 use crate::node::Node;
 use crate::offline;
@@ -94,15 +94,19 @@ where
     let snapshots = node.snapshots_dir();
     damage.extend(paced(throttle, move |pace| snapshot_damage(&snapshots, pace)).await?);
     for record in catalog::list(node.view(), LogIndex::MAX)? {
-        let context = match node.file_context(record.dataset) {
-            // Dropped since the list was made. Anything else is a failure to look, not a clean pass.
-            Err(Error::Rejected(Rejection::DatasetNotFound { .. })) => continue,
-            context => context?,
-        };
-        if context.bucket.kind() == BucketKind::Shared && !node.leads() {
+        if is_shared(&record.bucket) && !node.leads() {
             // One reads it for all.
             continue;
         }
+        let context = match node.file_context(record.dataset) {
+            // Dropped since the list was made. Anything else is a failure to look, not a clean pass.
+            Err(Error::Rejected(Rejection::DatasetNotFound { .. })) => continue,
+            Err(error @ Error::BucketNotFound { .. }) => {
+                damage.push(format!("{}: {}", record.name, error_chain(&error)));
+                continue;
+            }
+            context => context?,
+        };
         let at = node.applied();
         for report in alluvium_materialize::scrub(&context, at, &mut *throttle).await? {
             let Some(fault) = report.fault else { continue };
@@ -110,6 +114,11 @@ where
             let now = catalog::file(node.view(), record.dataset, report.file, LogIndex::MAX)?;
             if now.is_some_and(|file| file.is_live()) {
                 let (name, file) = (&record.name, report.file);
+                if fault.kind() != ErrorKind::Corrupt {
+                    let error = error_chain(&fault);
+                    tracing::warn!(%name, %file, error, "the scrub could not read a file");
+                    continue;
+                }
                 damage.push(format!("{name}: data file {file}: {}", error_chain(&fault)));
             }
         }

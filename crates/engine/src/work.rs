@@ -27,6 +27,9 @@ const PREDICATE_TRIES_MAX: u32 = 16;
 /// Bytes of the inputs of one compaction, so that its output stays below the limit of a file.
 const COMPACT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
+/// How long a member that does not lead waits for a file that the leader makes, in nanoseconds.
+const MADE_MAX_NS: u64 = 120_000_000_000;
+
 impl Node {
     /// Hides the rows that have one of the keys and are there now.
     ///
@@ -363,6 +366,7 @@ impl Node {
     ) -> Result<(LogIndex, Option<FileRecord>), Error> {
         let mut rounds = self.jobs().rounds();
         self.jobs().wake();
+        let until = self.clock().monotonic_ns().saturating_add(MADE_MAX_NS);
         loop {
             let index = self.applied();
             let record = catalog::file(self.view(), dataset, file, index)?;
@@ -374,6 +378,12 @@ impl Node {
             if let Some(failure) = failures.get(&(dataset, file)) {
                 let (reason, kind) = (failure.reason.clone(), failure.kind);
                 return Err(Error::JobFailed { file, reason, kind });
+            }
+            if until <= self.clock().monotonic_ns() && !self.leads() {
+                // Into a shared bucket the leader writes, and only that one knows why it does not.
+                let reason =
+                    "the leader has not made it: see the job errors of its status".to_owned();
+                return Err(Error::JobFailed { file, reason, kind: ErrorKind::Unavailable });
             }
             self.check_tasks()?;
             wait_round(&mut rounds).await?;

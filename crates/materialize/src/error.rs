@@ -135,7 +135,9 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Storage(error) => error.is_transient() || is_full(error),
+            Self::Storage(error) => {
+                error.is_transient() || is_full(error) || is_out_of_reach(error)
+            }
             Self::View(ViewError::Read { .. }) => true,
             Self::Log(LogError::Read { kind, .. }) => *kind == ErrorKind::Unavailable,
             Self::Log(LogError::Purged { .. })
@@ -154,7 +156,6 @@ impl Error {
     }
 }
 
-/// A full disk may be wrapped in the store's own error.
 /// Says whether the bytes may be what they should be, and only cannot be read or written at present.
 fn is_out_of_reach(error: &alluvium_storage::Error) -> bool {
     use alluvium_storage::Error as Storage;
@@ -165,6 +166,7 @@ fn is_out_of_reach(error: &alluvium_storage::Error) -> bool {
     matches!(found, Storage::Io { .. } | Storage::Poisoned { .. })
 }
 
+/// A full disk may be wrapped in the store's own error.
 fn is_full(error: &alluvium_storage::Error) -> bool {
     let found = if let alluvium_storage::Error::Store { source, .. } = error {
         alluvium_storage::Error::find_in(source)

@@ -12,7 +12,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::durable_local::DurableLocal;
-use crate::error::{Error, Operation, Result};
+use crate::error::{Error, Operation, Result, STORE_NAME};
 use crate::identity::BucketIdentity;
 use crate::layout::{check_key, marker_key};
 use crate::limits::OBJECT_BYTES_MAX;
@@ -152,11 +152,11 @@ impl Bucket {
 
     async fn compare(&self, key: &Path, bytes: &Bytes) -> Result<Put> {
         let conflict = || Error::Conflict { bucket: self.name.to_string(), key: key.to_string() };
-        let found = self.head(key).await?.ok_or_else(|| self.missing(key))?;
+        let found = self.head(key).await?.ok_or_else(|| self.gone(key))?;
         if found.size != bytes.len() as u64 {
             return Err(conflict());
         }
-        let found = self.get(key).await?.ok_or_else(|| self.missing(key))?;
+        let found = self.get(key).await?.ok_or_else(|| self.gone(key))?;
         if found == *bytes { Ok(Put::AlreadyIdentical) } else { Err(conflict()) }
     }
 
@@ -206,8 +206,12 @@ impl Bucket {
         }
     }
 
-    fn missing(&self, key: &Path) -> Error {
-        Error::Missing { bucket: self.name.to_string(), key: key.to_string() }
+    /// It was there for the put and is not for the look behind it: another put is under way, or was taken back. The same
+    /// call again finds out.
+    fn gone(&self, key: &Path) -> Error {
+        let source = "the object is there for a put and not for a read".into();
+        let source = object_store::Error::Generic { store: STORE_NAME, source };
+        self.failed(Operation::Put, key, source)
     }
 
     fn failed(&self, operation: Operation, key: &Path, source: object_store::Error) -> Error {

@@ -9,15 +9,14 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
 use crate::error::{Error, Result};
 
-/// How long one request may last, with its body.
-const REQUEST_MAX: Duration = Duration::from_secs(120);
-/// How long a connection may take.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long one request may last, with its body, which may be a whole data file; and how long a connection may take.
+const CLIENT_DEFAULTS: [(ClientConfigKey, &str); 2] =
+    [(ClientConfigKey::Timeout, "600 seconds"), (ClientConfigKey::ConnectTimeout, "5 seconds")];
 /// Tries after the first one; whoever calls tries again in his own time.
 const RETRIES_MAX: usize = 3;
 /// How long all tries of one request may take.
@@ -36,16 +35,15 @@ pub fn open(
     url: &str,
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Arc<dyn ObjectStore>> {
+    if let Some((_, behind)) = url.rsplit_once('@') {
+        // Whatever stands before it would be shown wherever the address is.
+        let reason = "a credential is no part of an address".to_owned();
+        return Err(Error::Url { url: format!("...@{behind}"), reason });
+    }
     let refused = |reason: &str| Error::Url { url: url.to_owned(), reason: reason.to_owned() };
     let parsed = Url::parse(url).map_err(|error| refused(&error.to_string()))?;
     if parsed.scheme() != "s3" {
         return Err(refused("it does not begin with s3://"));
-    }
-    if !parsed.username().is_empty() || parsed.password().is_some() {
-        // It would be shown wherever the address is.
-        let url = format!("s3://…@{}", parsed.host_str().unwrap_or_default());
-        let reason = "a credential is no part of an address".to_owned();
-        return Err(Error::Url { url, reason });
     }
     if parsed.query().is_some() || parsed.fragment().is_some() || parsed.port().is_some() {
         return Err(refused("it has more than a bucket and a prefix"));
@@ -62,16 +60,18 @@ pub fn open(
     let is_plain = builder
         .get_config_value(&AmazonS3ConfigKey::Endpoint)
         .is_some_and(|endpoint| endpoint.starts_with("http://"));
-    let allowed = builder
-        .get_config_value(&AmazonS3ConfigKey::Client(object_store::ClientConfigKey::AllowHttp));
+    let allowed = builder.get_config_value(&AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp));
     let is_allowed = allowed.is_some_and(|allowed| allowed == "true" || allowed == "1");
     if is_plain && !is_allowed {
         return Err(refused("its endpoint is not encrypted; AWS_ALLOW_HTTP=true allows that"));
     }
-    let client = ClientOptions::new()
-        .with_timeout(REQUEST_MAX)
-        .with_connect_timeout(CONNECT_MAX)
-        .with_allow_http(is_allowed);
+    // What the variables say of the client holds; only what they leave open is set here.
+    for (key, value) in CLIENT_DEFAULTS {
+        let key = AmazonS3ConfigKey::Client(key);
+        if builder.get_config_value(&key).is_none() {
+            builder = builder.with_config(key, value);
+        }
+    }
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(100),
         max_backoff: Duration::from_secs(2),
@@ -80,7 +80,6 @@ pub fn open(
     let retry = RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_FOR };
     let store = builder
         .with_bucket_name(bucket)
-        .with_client_options(client)
         .with_retry(retry)
         .build()
         .map_err(|error| refused(&error.to_string()))?;
@@ -124,8 +123,10 @@ mod tests {
 
     #[test]
     fn no_error_shows_a_credential() {
-        let error = open("s3://me:hush-hush@bucket", variables(&[])).expect_err("refused");
-        assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
+        for url in ["s3://me:hush-hush@bucket", "s3://me:hush/hush@bucket", "me:hush@bucket"] {
+            let error = open(url, variables(&[])).expect_err("refused");
+            assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
+        }
         let plain = variables(&[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]);
         let error = open("s3://bucket", plain).expect_err("refused");
         assert!(error.to_string().contains("AWS_ALLOW_HTTP"), "{error}");

@@ -142,6 +142,7 @@ fn a_bucket_that_is_written_wrongly_is_refused_and_no_key_is_shown() {
     let root = tempfile::tempdir().expect("temporary directory");
     for (bucket, endpoint, code, says) in [
         ("lake", "http", 2, "is not a bucket"),
+        ("s3://me:hush-hush@lake", "http", 2, "is not a bucket"),
         ("lake=http://lake", "https", 2, "does not begin with s3://"),
         ("lake=s3://me:hush-hush@lake", "https", 2, "a credential is no part of an address"),
         ("lake=s3://lake", "http", 2, "AWS_ALLOW_HTTP"),

@@ -144,7 +144,8 @@ async fn museum_m23_a_node_that_installed_a_snapshot_takes_rows_of_the_new_schem
         // By both: either may lead when it comes back.
         let mut purged = true;
         for node in &three.nodes[..2] {
-            purged &= before < node.status().await.expect("status").log.0;
+            // It may have taken entries that it did not apply any more.
+            purged &= before.0 + 10 < node.status().await.expect("status").log.0.0;
         }
         purged
     })

@@ -108,6 +108,11 @@ impl S3Server {
         self.memory.put(&Path::from(key), bytes.into()).await.expect("puts");
     }
 
+    /// Removes an object, as nobody should.
+    pub(crate) async fn remove(&self, key: &str) {
+        self.memory.delete(&Path::from(key)).await.expect("deletes");
+    }
+
     /// Empties the bucket.
     pub(crate) async fn empty(&self) {
         let mut listed = self.memory.list(None);

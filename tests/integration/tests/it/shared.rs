@@ -244,3 +244,64 @@ async fn a_store_on_a_bad_day_costs_time_and_no_row() {
     }
     three.stop().await;
 }
+
+async fn count(node: &Node, text: &str) -> Result<usize, alluvium_engine::Error> {
+    let answer = node.sql(text, SqlOptions::default()).await?.collect().await?;
+    Ok(answer.iter().map(|batch| batch.num_rows()).sum())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_object_or_bucket_holds_up_its_own_datasets_alone() {
+    let server = S3Server::start().await;
+    let mut three = Three::start_with(with(&server)).await;
+    register_in_lake(&three.nodes[0]).await;
+    let options = RegisterOptions::keyed(&["id"]);
+    three.nodes[0].register(&caller(), "own", schema(), options).await.expect("registers");
+    three.close(2).await;
+    three.nodes[0].append(&caller(), "t", vec![rows(0..100)]).await.expect("acknowledged");
+    three.nodes[0].seal(&caller(), "t").await.expect("seals");
+    let (key, _) = server.data_files().await.pop_first().expect("one file");
+    server.remove(&key).await;
+    three.open(2).await;
+    let late = three.nodes[2].clone();
+    until("the one that comes late says that it is missing", || async {
+        let errors = late.status().await.expect("status").job_errors;
+        errors.iter().any(|error| error.contains("missing"))
+    })
+    .await;
+    for first in [0, 100] {
+        late.append(&caller(), "own", vec![rows(first..first + 100)]).await.expect("acknowledged");
+        late.seal(&caller(), "own").await.expect("seals");
+    }
+    let keys = TombstoneKeys::Predicate("n < 50".to_owned());
+    late.tombstone(&caller(), "own", keys).await.expect("hides");
+    let report = late.compact(&caller(), "own").await.expect("compacts");
+    assert_eq!((report.rows_in, report.rows_out), (200, 150));
+    late.expire(&caller(), "own", None).await.expect("expires");
+    assert_eq!(count(&late, "SELECT id FROM own").await.expect("answers"), 150);
+    let refused = count(&late, "SELECT id FROM t").await.expect_err("it is missing");
+    assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+    // A member that was not told of the bucket at all.
+    drop(late);
+    three.close(2).await;
+    three.tuned[2].shared_buckets.clear();
+    three.open(2).await;
+    assert_eq!(count(&three.nodes[2], "SELECT id FROM own").await.expect("answers"), 150);
+    let refused =
+        count(&three.nodes[2], "SELECT id FROM t").await.expect_err("it lacks the bucket");
+    assert!(refused.to_string().contains("lake"), "{refused}");
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_nobody_has_claimed_is_claimed_by_the_first_file_alone() {
+    let server = S3Server::start().await;
+    let three = Three::start_with(with(&server)).await;
+    register_in_lake(&three.nodes[0]).await;
+    three.nodes[2].append(&caller(), "t", vec![rows(0..10)]).await.expect("acknowledged");
+    assert!(server.answered("PUT").is_empty(), "no member has written yet");
+    three.nodes[2].seal(&caller(), "t").await.expect("seals");
+    let puts = server.answered("PUT");
+    assert_eq!((puts.len(), puts.values().sum::<u64>()), (2, 2), "a marker and a file: {puts:?}");
+    three.stop().await;
+}
