@@ -42,8 +42,6 @@ impl World {
         let mut words = self.operator.words(&["cluster", "init"]);
         words.extend(self.member_words(place, false));
         words.extend(["--log-level".to_owned(), self.config.log_level.clone()]);
-        // The first segment has its length from the start: a longer one would keep the log from being purged.
-        words.extend(SHORT_LOG.map(str::to_owned));
         let mut process = self.launch(place, &words, "init")?;
         match process.wait(limits::START) {
             Some(status) if status.success() => Ok(()),
