@@ -7,8 +7,9 @@ use crate::limits;
 use crate::node::{Launch, NodeProcess, Version, ending};
 use crate::wire;
 
-/// A log that is short enough for snapshots, purges and installs to happen within minutes.
-const SHORT_LOG: [&str; 4] = ["--segment-bytes", "1MiB", "--log-bytes", "4MiB"];
+/// Segments so short that several are closed within a minute, and a log so long that none of it is purged: the judges read it
+/// from its beginning.
+const SHORT_LOG: [&str; 4] = ["--segment-bytes", "1MiB", "--log-bytes", "256MiB"];
 
 impl World {
     /// Starts the nodes, forms the cluster and waits until all of them vote.
