@@ -85,6 +85,11 @@ const CUT: &[Family] = &[
 
 const ALLOWED: &[Allowed] = &[
     Allowed {
+        sign: "remotely-reset pending-accept streams reached limit",
+        by: ANY_LOSS,
+        reason: "heartbeats that were given up while a node did not run are many when it runs again",
+    },
+    Allowed {
         sign: "Input/output error",
         by: CUT,
         reason: "the error that was injected, as whoever met it says it",
