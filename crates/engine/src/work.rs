@@ -27,7 +27,7 @@ const PREDICATE_TRIES_MAX: u32 = 16;
 /// Bytes of the inputs of one compaction, so that its output stays below the limit of a file.
 const COMPACT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// How long a member that does not lead waits for a file that the leader makes, in nanoseconds.
+/// How long a member that does not lead waits for a file that the leader makes in a shared bucket, in nanoseconds.
 const MADE_MAX_NS: u64 = 120_000_000_000;
 
 impl Node {
@@ -379,7 +379,8 @@ impl Node {
                 let (reason, kind) = (failure.reason.clone(), failure.kind);
                 return Err(Error::JobFailed { file, reason, kind });
             }
-            if until <= self.clock().monotonic_ns() && !self.leads() {
+            let is_late = until <= self.clock().monotonic_ns() && !self.leads();
+            if is_late && self.is_shared(dataset)? {
                 // Into a shared bucket the leader writes, and only that one knows why it does not.
                 let reason =
                     "the leader has not made it: see the job errors of its status".to_owned();
