@@ -41,6 +41,10 @@ pub(crate) struct Args {
     /// Operations a second of all clients together, at most.
     #[arg(long, default_value_t = 400)]
     pub(crate) rate: u64,
+    /// How much log a node keeps, in MiB, beyond what it needs. The less it is, the more often a node that was away
+    /// is given a snapshot.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=1024))]
+    pub(crate) log_mib: u64,
     /// The product's program.
     #[arg(long, default_value = "alluvium")]
     pub(crate) binary: PathBuf,

@@ -216,11 +216,11 @@ fn questions(record: &Record) -> Findings {
         let detail = "no log can be read, so no answer can be compared".to_owned();
         return [Finding::doubt("questions", detail)].into_iter().collect();
     };
-    if witness.first > 1 {
-        let detail = format!("the log begins at {}: its beginning is purged", witness.first);
+    if let Some(gap) = witness.gap() {
+        let detail = format!("the log was not read at {gap}, and is purged there");
         return [Finding::doubt("questions", detail)].into_iter().collect();
     }
-    let model = model::Model::of(&record.changes, &witness.places);
+    let model = model::Model::of(&record.changes, &witness.places());
     let differences = model::compare(&model, &record.asked);
     let name = |workload: Workload| workload.title();
     differences
@@ -232,13 +232,15 @@ fn questions(record: &Record) -> Findings {
         .collect()
 }
 
-/// Acknowledged writes that are not where the log has them.
+/// Acknowledged writes that are not where the log has them, and entries that nodes have in two ways.
 fn testimony(record: &Record) -> Findings {
     let Some(witness) = &record.witness else { return Findings::default() };
-    witness::contradictions(witness, &record.traces)
-        .into_iter()
-        .map(|(at_ns, detail)| Finding::anomaly("log", detail, Some(at_ns)))
-        .collect()
+    let changed = witness.changed.iter().cloned();
+    let changed = changed.map(|detail| Finding::anomaly("committed entries", detail, None));
+    let contradictions = witness::contradictions(witness, &record.traces).into_iter();
+    let contradictions =
+        contradictions.map(|(at_ns, detail)| Finding::anomaly("log", detail, Some(at_ns)));
+    changed.chain(contradictions).collect()
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Entries of the log that are asked for at once.
 pub(crate) const LOG_RECORDS: u32 = 10_000;
 
+/// How long is waited between two looks at the log, while clients work.
+pub(crate) const FOLLOW_PAUSE: Duration = Duration::from_millis(300);
+
 /// Operations on one register, row space, bank or list dataset before the clients take another one.
 pub(crate) const BOOK_OPERATIONS_MAX: u64 = 160;
 /// Ambiguous outcomes in one such part: each one doubles what a search may have to try.

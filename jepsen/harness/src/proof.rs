@@ -80,6 +80,7 @@ fn one(args: &Args, plant: &Plant) -> anyhow::Result<Catch> {
     command.args(["--workload", plant.workloads, "--seconds", &seconds.to_string()]);
     command.args(["--seed", &args.seed.to_string(), "--nodes", &args.nodes.to_string()]);
     command.args(["--log-level", &args.log_level, "--rate", &args.rate.to_string()]);
+    command.args(["--log-mib", &args.log_mib.to_string()]);
     command.arg("--binary").arg(&args.binary).arg("--out").arg(&out);
     if !args.known.is_empty() {
         command.args(["--known", &args.known.join(",")]);

@@ -40,6 +40,8 @@ pub(crate) struct Trace {
     pub(crate) ending: Ending,
     /// Why it did not succeed.
     pub(crate) reason: Option<String>,
+    /// What was said of it, for people.
+    pub(crate) message: Option<String>,
     /// Whether it would change something.
     pub(crate) is_write: bool,
     /// The name of a write in the log, and where it is if it was acknowledged.
@@ -128,6 +130,7 @@ impl Recorder {
             Err(_no_effect) => (Ending::Fail, Outcome::Fail),
         };
         let reason = told.as_ref().err().map(|fault| fault.reason.clone());
+        let message = told.as_ref().err().map(|fault| fault.message.clone());
         let index = told.as_ref().ok().map(|(_, index)| *index);
         let mut books = self.books.borrow_mut();
         let events = books.entry(pending.book.clone()).or_default();
@@ -147,6 +150,7 @@ impl Recorder {
             end_ns,
             ending,
             reason,
+            message,
             is_write,
             tag,
             index,

@@ -182,7 +182,9 @@ impl Report {
         };
         let finding = |trace: &Trace| {
             let reason = trace.reason.as_deref().unwrap_or_default();
-            let detail = format!("{}: node {} answers {reason}", trace.book, trace.node);
+            let message = trace.message.as_deref().unwrap_or_default();
+            let Trace { book, node, .. } = trace;
+            let detail = format!("{book}: node {node} answers {reason}: {message}");
             Finding::anomaly("broken-answers", detail, Some(trace.end_ns))
         };
         traces.iter().filter(is_broken).map(finding).collect()
@@ -471,6 +473,7 @@ mod tests {
             end_ns: 2,
             ending: Ending::Fail,
             reason: Some("CORRUPT".to_owned()),
+            message: None,
             is_write: false,
             tag: None,
             index: None,

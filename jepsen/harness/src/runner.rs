@@ -21,7 +21,7 @@ use crate::report::Report;
 use crate::schedule;
 use crate::troupe::{Casting, Record, Reviews, Troupe};
 use crate::verdict::{Finding, Findings};
-use crate::witness;
+use crate::witness::Witness;
 
 /// Bytes of a node's disk, in MiB: a run of some minutes, and room for what a fault leaves.
 const DISK_MIB: u64 = 768;
@@ -127,6 +127,7 @@ impl Run {
             previous: self.args.previous.as_deref().map(absolute),
             scratch: absolute(&self.args.out).join(WORLD),
             disk_mib: DISK_MIB,
+            log_mib: self.args.log_mib,
             env: plant.map(|name| ("ALLUVIUM_PLANT".to_owned(), name.clone())).collect(),
             log_level: self.args.log_level.clone(),
             clock: Arc::clone(&self.clock),
@@ -331,9 +332,9 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_no_current_directory| path.to_path_buf())
 }
 
-/// How many entries the log has from first to last, where it was read.
+/// The first and the last entry of the log that was read.
 pub(crate) fn log_span(record: &Record) -> Option<(u64, u64)> {
-    record.witness.as_ref().map(|found: &witness::Witness| (found.first, found.last))
+    record.witness.as_ref().and_then(Witness::span)
 }
 
 #[cfg(test)]

@@ -174,6 +174,7 @@ mod tests {
             end_ns: 9,
             ending: Ending::Ok,
             reason: None,
+            message: None,
             is_write: true,
             tag: None,
             index: Some(1),

@@ -18,7 +18,7 @@ use crate::client::{Address, Lake};
 use crate::limits;
 use crate::recorder::{Ending, Recorder, Trace};
 use crate::stage::{Client, Stage};
-use crate::witness::{self, Witness};
+use crate::witness::Witness;
 use crate::workloads::sessions::Misuse;
 use crate::workloads::table::{Asked, Changed};
 use crate::workloads::{self, Shared, Workload, lists, sessions};
@@ -130,7 +130,9 @@ struct Backstage {
     stage: Stage,
     shared: Shared,
     casting: Casting,
-    witness: Option<Witness>,
+    witness: Witness,
+    /// Whether a node has shown all of its log at the end.
+    is_witnessed: bool,
     unresolved: usize,
 }
 
@@ -147,14 +149,19 @@ fn perform(
     let mut stage = Stage::new(recorder, casting.addresses.clone(), pace);
     stage.is_over = is_over;
     let shared = Shared::default();
-    let mut backstage = Backstage { stage, shared, casting, witness: None, unresolved: 0 };
+    let witness = Witness::default();
+    let mut backstage =
+        Backstage { stage, shared, casting, witness, is_witnessed: false, unresolved: 0 };
     while let Ok(scene) = scenes.recv() {
+        // Nodes purge what is old: what they have is read before and after each phase, and while clients work.
+        runtime.block_on(backstage.catch_up())?;
         let review = match scene {
             Scene::Play => runtime.block_on(backstage.play()),
             Scene::Prove(limit) => runtime.block_on(backstage.prove(limit)),
             Scene::Sweep(nodes) => runtime.block_on(backstage.sweep(&nodes)),
             Scene::Resolve => runtime.block_on(backstage.resolve()),
         };
+        runtime.block_on(backstage.catch_up())?;
         if reviews.send(review).is_err() {
             break;
         }
@@ -163,11 +170,12 @@ fn perform(
 }
 
 impl Backstage {
-    async fn play(&self) -> anyhow::Result<Reviews> {
+    async fn play(&mut self) -> anyhow::Result<Reviews> {
         let shares = workloads::shares(&self.casting.workloads, self.casting.clients);
         let clients = workloads::clients(&self.stage, &shares, self.casting.seed)?;
-        join_all(clients.into_iter().map(|client| workloads::run(client, &self.shared))).await;
-        Ok(Reviews::new())
+        let clients = clients.into_iter().map(|client| workloads::run(client, &self.shared));
+        let (_, followed) = tokio::join!(join_all(clients), self.witness.follow(&self.stage));
+        followed.map(|()| Reviews::new())
     }
 
     fn client(&self, workload: Workload, number: u64) -> anyhow::Result<Client<'_>> {
@@ -242,23 +250,29 @@ impl Backstage {
         Ok(missing)
     }
 
+    /// Reads what is new in the log, from the first node that answers.
+    async fn catch_up(&mut self) -> anyhow::Result<()> {
+        for address in &self.casting.addresses {
+            let lake = Lake::new(address, limits::CALL_DEADLINE)?;
+            if self.witness.read_on(&lake).await.is_ok() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn resolve(&mut self) -> anyhow::Result<Reviews> {
         let mut why = Vec::new();
-        self.witness = None;
+        self.is_witnessed = false;
         for address in &self.casting.addresses {
             let lake = Lake::new(address, limits::PATIENT_DEADLINE)?;
-            match witness::read(&lake).await {
-                Ok(found) => {
-                    let is_better = |known: &Witness| known.last < found.last;
-                    if self.witness.as_ref().is_none_or(is_better) {
-                        self.witness = Some(found);
-                    }
-                }
+            match self.witness.read_all(&lake).await {
+                Ok(()) => self.is_witnessed = true,
                 Err(fault) => why.push(format!("node {}: {}", address.node.0, fault.message)),
             }
         }
-        if let Some(witness) = &self.witness {
-            lists::put_in_order(&self.stage.recorder, &witness.places);
+        if self.is_witnessed {
+            lists::put_in_order(&self.stage.recorder, &self.witness.places());
             why.clear();
         }
         let client = self.client(Workload::W6, 8)?;
@@ -281,7 +295,7 @@ impl Backstage {
             asked: self.shared.table.asked.take(),
             accepted: self.shared.sessions.accepted.take(),
             refused: self.shared.sessions.refused.get(),
-            witness: self.witness,
+            witness: self.is_witnessed.then_some(self.witness),
             unresolved: self.unresolved,
         }
     }

@@ -1,59 +1,145 @@
 //! The log as a witness: where each write is, by the name that its client gave it.
 //!
-//! Every acknowledged write must be in the log, at the index that was told, and nowhere else. It must not take an
-//! entry for an effect: apply may have refused it. Invariant: a log that begins too late proves nothing.
+//! The log is followed while clients work, because nodes purge its beginning. Every acknowledged write must be in it, at
+//! the index that was told, and nowhere else; and what one node has committed at an index is there on every node, for
+//! ever. It must not take an entry for an effect: apply may have refused it. Invariant: a log of which a part was not
+//! read proves nothing.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
+
+use alluvium_proto::v1::LogRecord;
 
 use crate::client::Lake;
+use crate::limits;
 use crate::outcome::Fault;
 use crate::recorder::{Ending, Trace};
+use crate::stage::Stage;
 use crate::workloads::Workload;
 
-/// What the log of one node says.
-#[derive(Debug, Default)]
-pub(crate) struct Witness {
-    /// The indexes of each name.
-    pub(crate) places: BTreeMap<String, Vec<u64>>,
-    pub(crate) first: u64,
-    pub(crate) last: u64,
+/// The first entry that a client may ask for: the one before it founds the cluster.
+const FIRST: u64 = 1;
+
+/// What an entry is, on whichever node and whenever it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    kind: String,
+    actor: Option<String>,
+    proposed_at_ms: Option<u64>,
+    bytes: u64,
 }
 
-/// Reads the whole log of a node.
-pub(crate) async fn read(lake: &Lake) -> Result<Witness, Fault> {
-    let mut witness = Witness::default();
-    loop {
-        let records = lake.log(witness.last + 1).await?;
-        let Some(last) = records.last().map(|record| record.index) else { return Ok(witness) };
-        if last <= witness.last {
-            return Ok(witness);
-        }
-        for record in records {
-            if witness.first == 0 {
-                witness.first = record.index;
+/// What the logs of all nodes said, at any time.
+#[derive(Debug, Default)]
+pub(crate) struct Witness {
+    entries: BTreeMap<u64, Entry>,
+    /// Entries that were told in two ways.
+    pub(crate) changed: Vec<String>,
+}
+
+impl Witness {
+    /// The first and the last entry that was read.
+    pub(crate) fn span(&self) -> Option<(u64, u64)> {
+        let (first, last) = (self.entries.first_key_value()?, self.entries.last_key_value()?);
+        Some((*first.0, *last.0))
+    }
+
+    /// The first entry that nobody read, of those up to the last one that somebody did.
+    pub(crate) fn gap(&self) -> Option<u64> {
+        let mut expected = FIRST;
+        for index in self.entries.keys() {
+            if *index != expected {
+                return Some(expected);
             }
+            expected += 1;
+        }
+        self.entries.is_empty().then_some(FIRST)
+    }
+
+    /// The indexes of each name.
+    pub(crate) fn places(&self) -> BTreeMap<String, Vec<u64>> {
+        let mut places = BTreeMap::<String, Vec<u64>>::new();
+        for (index, entry) in &self.entries {
             // Parts of a long append and the clean-up behind a drop are no writes of their own.
-            let is_write = !matches!(record.kind.as_str(), "stage" | "expire");
-            if let Some(actor) = record.actor.filter(|_| is_write) {
-                witness.places.entry(actor).or_default().push(record.index);
+            let is_write = !matches!(entry.kind.as_str(), "stage" | "expire");
+            if let Some(actor) = entry.actor.as_ref().filter(|_| is_write) {
+                places.entry(actor.clone()).or_default().push(*index);
             }
         }
-        witness.last = last;
+        places
+    }
+
+    fn take(&mut self, node: u64, record: LogRecord) {
+        let LogRecord { index, kind, actor, proposed_at_ms, bytes, .. } = record;
+        let told = Entry { kind, actor, proposed_at_ms, bytes };
+        match self.entries.entry(index) {
+            Slot::Vacant(slot) => {
+                slot.insert(told);
+            }
+            Slot::Occupied(known) if *known.get() == told => {}
+            Slot::Occupied(known) => self.changed.push(format!(
+                "node {node} has {told:?} at index {index}, where {:?} was committed",
+                known.get()
+            )),
+        }
+    }
+
+    /// Reads on from an index to the end of what a node has applied.
+    async fn read(&mut self, lake: &Lake, from: u64) -> Result<(), Fault> {
+        let mut next = from;
+        loop {
+            let records = lake.log(next).await?;
+            let Some(last) = records.last().map(|record| record.index) else { return Ok(()) };
+            if last < next {
+                return Ok(());
+            }
+            records.into_iter().for_each(|record| self.take(lake.node().0, record));
+            next = last + 1;
+        }
+    }
+
+    /// Reads what is behind the last entry that was read.
+    pub(crate) async fn read_on(&mut self, lake: &Lake) -> Result<(), Fault> {
+        let from = self.entries.last_key_value().map_or(FIRST, |(last, _)| last + 1);
+        self.read(lake, from).await
+    }
+
+    /// Reads the whole log of a node: what of it is still there.
+    pub(crate) async fn read_all(&mut self, lake: &Lake) -> Result<(), Fault> {
+        self.read(lake, FIRST).await
+    }
+
+    /// Follows the log, now at this node and now at that, until the stage is over.
+    pub(crate) async fn follow(&mut self, stage: &Stage) -> anyhow::Result<()> {
+        let connect = |address| Lake::new(address, limits::CALL_DEADLINE);
+        let lakes = stage.addresses.iter().map(connect).collect::<anyhow::Result<Vec<_>>>()?;
+        for lake in lakes.iter().cycle() {
+            if stage.is_over.load(std::sync::atomic::Ordering::SeqCst) {
+                break;
+            }
+            match self.read_on(lake).await {
+                Ok(()) => tokio::time::sleep(limits::FOLLOW_PAUSE).await,
+                // It is away, and another one is not.
+                Err(_fault) => tokio::time::sleep(limits::AWAY_PAUSE).await,
+            }
+        }
+        Ok(())
     }
 }
 
 /// Returns what acknowledged writes the log contradicts, with the time of the answer.
 pub(crate) fn contradictions(witness: &Witness, traces: &[Trace]) -> Vec<(u64, String)> {
-    let mut found = Vec::new();
+    let (mut found, all) = (Vec::new(), witness.places());
     for trace in traces {
         let (Some(tag), Ending::Ok, Some(index)) = (&trace.tag, trace.ending, trace.index) else {
             continue;
         };
         // A retry in a session is told the index of the first try, whose name is another.
-        if trace.workload == Workload::W6 || index < witness.first {
+        let is_unread = !witness.entries.contains_key(&index);
+        if trace.workload == Workload::W6 || (is_unread && witness.gap().is_some()) {
             continue;
         }
-        let places = witness.places.get(tag).map(Vec::as_slice).unwrap_or_default();
+        let places = all.get(tag).map(Vec::as_slice).unwrap_or_default();
         let why = match places {
             [place] if *place == index => continue,
             [] => "is not in the log".to_owned(),
@@ -67,6 +153,24 @@ pub(crate) fn contradictions(witness: &Witness, traces: &[Trace]) -> Vec<(u64, S
         ));
     }
     found
+}
+
+#[cfg(test)]
+impl Witness {
+    /// A witness that read a log of these names, the first of them at the first index.
+    pub(crate) fn of(names: &[&str]) -> Self {
+        let mut witness = Self::default();
+        for (name, index) in names.iter().zip(FIRST..) {
+            witness.take(1, record(index, name));
+        }
+        witness
+    }
+}
+
+#[cfg(test)]
+fn record(index: u64, name: &str) -> LogRecord {
+    let actor = (!name.is_empty()).then(|| name.to_owned());
+    LogRecord { index, kind: "append".to_owned(), actor, bytes: 9, ..LogRecord::default() }
 }
 
 #[cfg(test)]
@@ -84,6 +188,7 @@ mod tests {
             end_ns: 2,
             ending: if index.is_some() { Ending::Ok } else { Ending::Info },
             reason: None,
+            message: None,
             is_write: true,
             tag: Some(tag.to_owned()),
             index,
@@ -92,15 +197,12 @@ mod tests {
 
     #[test]
     fn an_acknowledged_write_must_be_once_where_it_was_said_to_be() {
-        let places = [("a", vec![5]), ("b", vec![7]), ("c", vec![8, 9])];
-        let places = places.map(|(tag, indexes)| (tag.to_owned(), indexes)).into();
-        let witness = Witness { places, first: 2, last: 9 };
+        let witness = Witness::of(&["", "", "", "", "a", "", "b", "c", "c"]);
         let traces = [
             trace("a", Some(5)),
             trace("b", Some(6)),
             trace("c", Some(8)),
             trace("d", Some(4)),
-            trace("purged", Some(1)),
             trace("doubtful", None),
         ];
         let found: Vec<String> =
@@ -108,5 +210,27 @@ mod tests {
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].ends_with("it is at index 7") && found[1].contains("2 times"));
         assert!(found[2].ends_with("it is not in the log"));
+    }
+
+    #[test]
+    fn what_was_read_of_a_purged_log_is_held_against_nobody() {
+        let mut witness = Witness::default();
+        [(5, "a"), (6, "b")].into_iter().for_each(|(at, name)| witness.take(1, record(at, name)));
+        assert_eq!((witness.gap(), witness.span()), (Some(1), Some((5, 6))));
+        let traces = [trace("purged", Some(2)), trace("a", Some(5)), trace("c", Some(6))];
+        let found = contradictions(&witness, &traces);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(Witness::default().gap(), Some(1));
+        assert_eq!(Witness::of(&["a", "b"]).gap(), None);
+    }
+
+    #[test]
+    fn an_entry_that_another_node_has_otherwise_is_told() {
+        let mut witness = Witness::of(&["a", "b"]);
+        witness.take(2, record(2, "b"));
+        assert_eq!(witness.changed, Vec::<String>::new());
+        witness.take(3, record(2, "c"));
+        assert_eq!(witness.changed.len(), 1);
+        assert!(witness.changed[0].starts_with("node 3 has"), "{:?}", witness.changed);
     }
 }

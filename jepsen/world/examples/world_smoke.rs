@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         previous: given("previous").map(PathBuf::from),
         scratch: PathBuf::from(argument("scratch", "/tmp/world-smoke")),
         disk_mib: number("disk", 768),
+        log_mib: 4,
         env: Vec::new(),
         log_level: "info,openraft=error".to_owned(),
         clock: Arc::clone(&clock),

@@ -63,6 +63,8 @@ pub struct WorldConfig {
     pub scratch: PathBuf,
     /// The size of each node's disk.
     pub disk_mib: u64,
+    /// How much log a node keeps, in MiB, beyond what it needs.
+    pub log_mib: u64,
     /// More variables for each node's environment.
     pub env: Vec<(String, String)>,
     /// The `--log-level` of each node.

@@ -73,6 +73,7 @@ fn world(inside: &Inside, scratch: &Path) -> World {
         previous: None,
         scratch: scratch.to_owned(),
         disk_mib: 64,
+        log_mib: 4,
         env: Vec::new(),
         log_level: "info".to_owned(),
         clock: Arc::new(SystemClock::new()),

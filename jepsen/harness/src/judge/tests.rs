@@ -137,8 +137,8 @@ fn a_write_that_the_log_has_elsewhere_is_an_anomaly() {
     script.call("w3-0001", &add(1), &Ok((Reply::Done, 3)));
     script.call("w3-0001", &SCAN, &elements(&[1], 4));
     let tag = script.recorder.traces()[0].tag.clone().expect("a write has a name");
-    let places = [(tag, vec![3, 9])].into();
-    let record = Record { witness: Some(Witness { places, first: 1, last: 9 }), ..script.record() };
+    let witness = Witness::of(&["", "", &tag, "", "", &tag]);
+    let record = Record { witness: Some(witness), ..script.record() };
     let findings = judge(&record, &script.clock);
     assert_eq!(findings.iter().map(|one| one.source.as_str()).collect::<Vec<_>>(), ["log"]);
 }

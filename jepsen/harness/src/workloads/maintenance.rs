@@ -44,6 +44,7 @@ pub(crate) async fn step(client: &mut Client<'_>, shared: &Shared) {
         end_ns: recorder.now_ns(),
         ending: if told.is_ok() { Ending::Ok } else { Ending::Fail },
         reason: told.as_ref().err().map(|fault| fault.reason.clone()),
+        message: told.as_ref().err().map(|fault| fault.message.clone()),
         is_write: false,
         tag: None,
         index: told.ok(),

@@ -137,6 +137,7 @@ async fn misuse(
         end_ns,
         ending,
         reason,
+        message: told.as_ref().err().map(|fault| fault.message.clone()),
         is_write: false,
         tag: None,
         index: None,

@@ -221,6 +221,7 @@ fn note(
         end_ns: recorder.now_ns(),
         ending,
         reason: told.as_ref().err().map(|fault| fault.reason.clone()),
+        message: told.as_ref().err().map(|fault| fault.message.clone()),
         is_write,
         tag,
         index: told.as_ref().ok().copied(),

@@ -7,9 +7,8 @@ use crate::limits;
 use crate::node::{Launch, NodeProcess, Version, ending};
 use crate::wire;
 
-/// Segments so short that several are closed within a minute, and a log so long that none of it is purged: the judges read it
-/// from its beginning.
-const SHORT_LOG: [&str; 4] = ["--segment-bytes", "1MiB", "--log-bytes", "256MiB"];
+/// Segments so short that several are closed within a minute.
+const SEGMENT: &str = "1MiB";
 
 impl World {
     /// Starts the nodes, forms the cluster and waits until all of them vote.
@@ -43,6 +42,8 @@ impl World {
         let mut words = self.operator.words(&["cluster", "init"]);
         words.extend(self.member_words(place, false));
         words.extend(["--log-level".to_owned(), self.config.log_level.clone()]);
+        // The first segment has its length from the start: a longer one would keep the log from being purged.
+        words.extend(self.log_words());
         let mut process = self.launch(place, &words, "init")?;
         match process.wait(limits::START) {
             Some(status) if status.success() => Ok(()),
@@ -57,6 +58,12 @@ impl World {
                 Err(self.too_late("the founding of the cluster", limits::START))
             }
         }
+    }
+
+    /// Returns the flags that say how much log a node keeps.
+    fn log_words(&self) -> [String; 4] {
+        let log = format!("{}MiB", self.config.log_mib);
+        ["--segment-bytes".to_owned(), SEGMENT.to_owned(), "--log-bytes".to_owned(), log]
     }
 
     /// Returns the flags of a member: its directory, its address and its certificate.
@@ -117,7 +124,7 @@ impl World {
         let level = self.config.log_level.clone();
         words.extend(["--insecure", "--log-level", &level].map(str::to_owned));
         if matches!(self.node(place).version, Version::Current) {
-            words.extend(SHORT_LOG.map(str::to_owned));
+            words.extend(self.log_words());
         }
         self.node_mut(place).starts += 1;
         let log = format!("{:03}", self.node(place).starts);
