@@ -325,9 +325,8 @@ impl Error {
             Self::Wal(error) => wal_kind(error),
             Self::Store(error) => store_kind(error),
             Self::DatasetNotFound { .. } | Self::BucketNotFound { .. } => ErrorKind::NotFound,
-            Self::IndexOutOfRange { .. } | Self::View(ViewError::BelowFloor { .. }) => {
-                ErrorKind::OutOfRange
-            }
+            Self::IndexOutOfRange { .. } => ErrorKind::OutOfRange,
+            Self::View(error) => error.kind(),
             Self::NotInQuarantine | Self::BucketName { .. } => ErrorKind::InvalidArgument,
             Self::Reopen
             | Self::Reinstall { .. }
@@ -356,8 +355,7 @@ impl Error {
             | Self::Member { .. }
             | Self::NotFounded { .. }
             | Self::NoPeerPort => ErrorKind::InvalidArgument,
-            Self::View(_)
-            | Self::Diverged { .. }
+            Self::Diverged { .. }
             | Self::DamagedIdentity { .. }
             | Self::LogMissing { .. }
             | Self::Unfit { .. } => ErrorKind::Corrupt,

@@ -114,6 +114,7 @@ impl Error {
         match self {
             Self::Rows(error) => error.kind(),
             Self::Log(error) => error.kind(),
+            Self::View(error) => error.kind(),
             Self::Storage(error) if error.is_transient() => ErrorKind::Unavailable,
             Self::Storage(error) if is_full(error) => ErrorKind::StorageFull,
             Self::Storage(error) if is_out_of_reach(error) => ErrorKind::Unavailable,
@@ -121,7 +122,6 @@ impl Error {
             Self::Plan { .. } | Self::Conservation { .. } => ErrorKind::Internal,
             Self::Entry { .. }
             | Self::EntryDiffers { .. }
-            | Self::View(_)
             | Self::Storage(_)
             | Self::Parquet { .. }
             | Self::PlannedRows { .. }

@@ -247,12 +247,27 @@ impl Generation {
     }
 
     fn view_error(&self, table: Table, error: rocksdb::Error) -> ViewError {
-        ViewError::Read { table, source: Box::new(self.read_error(error)) }
+        boxed(table)(self.read_error(error))
     }
 }
 
 fn boxed(table: Table) -> impl Fn(StoreError) -> ViewError {
-    move |error| ViewError::Read { table, source: Box::new(error) }
+    move |error| ViewError::Read { table, kind: kind_of(&error), source: Box::new(error) }
+}
+
+/// A disk that does not answer is no damage: another node answers, and so does this one after a restart.
+fn kind_of(error: &StoreError) -> alluvium_types::ErrorKind {
+    use alluvium_types::ErrorKind as Kind;
+    match error {
+        StoreError::Open { .. }
+        | StoreError::Commit { .. }
+        | StoreError::Flush { .. }
+        | StoreError::File { .. } => Kind::Unavailable,
+        StoreError::View { source } => source.kind(),
+        StoreError::Corrupt { .. }
+        | StoreError::NewerFormat { .. }
+        | StoreError::Snapshot { .. } => Kind::Corrupt,
+    }
 }
 
 fn same_key(one: &VersionKey, two: &VersionKey) -> bool {
@@ -441,4 +456,24 @@ fn cause(error: rocksdb::Error) -> Box<dyn std::error::Error + Send + Sync> {
         _ => return Box::new(error),
     };
     Box::new(std::io::Error::new(kind, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_cannot_be_read_is_told_from_one_that_is_damaged() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = OpenOptions::standard();
+        let generation =
+            Generation::open(&dir.path().join("db-1"), Mode::Create, &options).expect("a store");
+        // RocksDB makes its errors itself: this one is of a file where a directory must be.
+        let file = dir.path().join("file");
+        std::fs::File::create(&file).expect("a file");
+        let unreadable = DB::open_default(file.join("below")).expect_err("no directory");
+        assert_eq!(unreadable.kind(), ErrorKind::IOError);
+        let kind = |error| generation.view_error(Table::Name, error).kind();
+        assert_eq!(kind(unreadable), alluvium_types::ErrorKind::Unavailable);
+    }
 }

@@ -295,7 +295,8 @@ impl Error {
             Self::SchemaMissing { .. } => ErrorKind::Corrupt,
             Self::Storage { .. } | Self::BucketUnknown { .. } => ErrorKind::Unavailable,
             Self::Delta { source, .. } | Self::Tombstones { source, .. } => kind_below(source),
-            Self::Metadata { .. } | Self::Rows { .. } => ErrorKind::Corrupt,
+            Self::Metadata { source } => source.kind(),
+            Self::Rows { .. } => ErrorKind::Corrupt,
             Self::Memory { .. } | Self::TooComplex { .. } => ErrorKind::ResourceExhausted,
             Self::Deadline { .. } | Self::Cancelled => ErrorKind::DeadlineExceeded,
             Self::KeyNotUnique { .. } => ErrorKind::Precondition,
@@ -318,6 +319,9 @@ fn kind_below(source: &SharedError) -> ErrorKind {
     }
     if let Some(entry) = source.downcast_ref::<LogError>() {
         return entry.kind();
+    }
+    if let Some(view) = source.downcast_ref::<ViewError>() {
+        return view.kind();
     }
     let rows = source.downcast_ref::<alluvium_materialize::Error>();
     rows.map_or(ErrorKind::Corrupt, alluvium_materialize::Error::kind)
@@ -344,10 +348,12 @@ impl From<Error> for DataFusionError {
 
 #[cfg(test)]
 mod tests {
+    use alluvium_state_machine::Table;
+
     use super::*;
 
     #[test]
-    fn a_log_that_cannot_be_read_is_told_from_one_that_is_damaged() {
+    fn a_log_or_a_store_that_cannot_be_read_is_told_from_one_that_is_damaged() {
         for kind in [ErrorKind::Unavailable, ErrorKind::Corrupt] {
             let read =
                 || LogError::Read { index: LogIndex(7), kind, source: "it was planted".into() };
@@ -356,6 +362,9 @@ mod tests {
             };
             assert_eq!(delta(Arc::new(read())), kind);
             assert_eq!(delta(Arc::new(alluvium_materialize::Error::from(read()))), kind);
+            let (table, source) = (Table::Name, "it was planted".into());
+            let view = ViewError::Read { table, kind, source };
+            assert_eq!(Error::from(view).kind(), kind);
         }
     }
 

@@ -1,6 +1,6 @@
 //! How apply reads state, and what it answers.
 
-use alluvium_types::{DatasetKey, FileId, LogIndex, Response};
+use alluvium_types::{DatasetKey, ErrorKind, FileId, LogIndex, Response};
 
 use crate::{Key, Table};
 
@@ -13,6 +13,8 @@ pub enum ViewError {
     Read {
         /// The table.
         table: Table,
+        /// Whether it is damaged or out of reach.
+        kind: ErrorKind,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -42,6 +44,18 @@ pub enum ViewError {
         /// The lowest index that is kept.
         floor: LogIndex,
     },
+}
+
+impl ViewError {
+    /// Returns the kind by which protocols report it: damage, unless the store was only out of reach.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { kind, .. } => *kind,
+            Self::Decode { .. } | Self::Dangling { .. } => ErrorKind::Corrupt,
+            Self::BelowFloor { .. } => ErrorKind::OutOfRange,
+        }
+    }
 }
 
 /// Reads metadata as of an index. Latest-only tables ignore the index.

@@ -58,6 +58,10 @@ pub(crate) fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
         | Raft::Shutdown => ErrorKind::Unavailable,
         Raft::NotInLog { .. } => ErrorKind::OutOfRange,
         Raft::ReadLog { source } => wal_kind(source),
+        // What was verified and is shorter now is damage; a disk that does not answer is none.
+        Raft::ReadSnapshot { source, .. } if source.kind() != io::ErrorKind::UnexpectedEof => {
+            ErrorKind::Unavailable
+        }
         Raft::ReadEntry { .. } | Raft::ReadSnapshot { .. } => ErrorKind::Corrupt,
         Raft::OtherMembership | Raft::Config { .. } => ErrorKind::InvalidArgument,
         Raft::Membership { fault } => match fault {
@@ -95,9 +99,8 @@ pub(super) fn wal_kind(error: &alluvium_wal::Error) -> ErrorKind {
 
 pub(super) fn store_kind(error: &StoreError) -> ErrorKind {
     match error {
-        StoreError::Corrupt { .. } | StoreError::View { .. } | StoreError::Snapshot { .. } => {
-            ErrorKind::Corrupt
-        }
+        StoreError::View { source } => source.kind(),
+        StoreError::Corrupt { .. } | StoreError::Snapshot { .. } => ErrorKind::Corrupt,
         StoreError::NewerFormat { .. } => ErrorKind::InvalidArgument,
         StoreError::Open { .. }
         | StoreError::Commit { .. }

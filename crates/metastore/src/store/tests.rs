@@ -7,7 +7,7 @@ use std::time::Duration;
 use alluvium_state_machine::workload::Workload;
 use alluvium_state_machine::{BatchEntry, EntryContent, MemoryStore, apply_batch, payload_hash};
 use alluvium_stdx::Prng;
-use alluvium_types::{Envelope, NodeId, Response};
+use alluvium_types::{Envelope, ErrorKind, NodeId, Response};
 use bytes::Bytes;
 use tempfile::TempDir;
 
@@ -338,7 +338,7 @@ fn check_damaged(root: &Path, expect: &[(Table, Key, Vec<u8>)], digest: StateDig
                     .all(|(row, (_, key, value))| row.0 == *key && row.1 == *value);
                 assert!(same && rows.len() == expect.len(), "{table:?} reads wrong");
             }
-            Err(ViewError::Read { .. }) => return true,
+            Err(ViewError::Read { kind: ErrorKind::Corrupt, .. }) => return true,
             Err(other) => panic!("not told as damage: {other:?}"),
         }
     }

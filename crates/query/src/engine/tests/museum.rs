@@ -26,7 +26,11 @@ async fn faulty(table: Table) -> (Lake, DatasetKey, Switches) {
         let skipped =
             || skip.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         match read == table && on.load(Ordering::SeqCst) && skipped().is_err() {
-            true => Err(ViewError::Read { table, source: "planted".into() }),
+            true => Err(ViewError::Read {
+                table,
+                kind: ErrorKind::Unavailable,
+                source: "planted".into(),
+            }),
             false => Ok(()),
         }
     };

@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use alluvium_types::ErrorKind;
+
 use crate::view::{ScanRange, Version};
 use crate::workload::Workload;
 use crate::{Key, Overlay, Table};
@@ -25,7 +27,11 @@ impl<'a> Probed<'a> {
         let number = self.reads.replace(self.reads.get() + 1);
         match number < self.fail_at {
             true => Ok(()),
-            false => Err(ViewError::Read { table, source: "the disk failed".into() }),
+            false => Err(ViewError::Read {
+                table,
+                kind: ErrorKind::Unavailable,
+                source: "the disk failed".into(),
+            }),
         }
     }
 }
