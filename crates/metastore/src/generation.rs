@@ -468,10 +468,10 @@ mod tests {
         let options = OpenOptions::standard();
         let generation =
             Generation::open(&dir.path().join("db-1"), Mode::Create, &options).expect("a store");
-        // RocksDB makes its errors itself: this one is of a file where a directory must be.
-        let file = dir.path().join("file");
-        std::fs::File::create(&file).expect("a file");
-        let unreadable = DB::open_default(file.join("below")).expect_err("no directory");
+        // RocksDB makes its errors itself: this one is of a directory where a file must be.
+        let other = dir.path().join("other");
+        std::fs::create_dir_all(other.join("CURRENT")).expect("a directory");
+        let unreadable = DB::open_default(&other).expect_err("a directory cannot be read");
         assert_eq!(unreadable.kind(), ErrorKind::IOError);
         let kind = |error| generation.view_error(Table::Name, error).kind();
         assert_eq!(kind(unreadable), alluvium_types::ErrorKind::Unavailable);
