@@ -43,7 +43,7 @@ pub(crate) struct Args {
     pub(crate) rate: u64,
     /// How much log a node keeps, in MiB, beyond what it needs. The less it is, the more often a node that was away
     /// is given a snapshot.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=1024))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(2..=1024))]
     pub(crate) log_mib: u64,
     /// The product's program.
     #[arg(long, default_value = "alluvium")]
