@@ -21,6 +21,7 @@ mod nemesis;
 mod node;
 mod operator;
 mod shim;
+mod store;
 mod sys;
 pub mod wire;
 pub mod world;
@@ -29,6 +30,7 @@ pub use enter::{Inside, enter};
 pub use error::Error;
 pub use fault::{FaultId, Healed, Installed, Observation};
 pub use mode::{Family, Mode};
+pub use store::BucketReport;
 pub use world::{
     Convergence, Digest, Happening, LogLine, NodeId, Replaced, Scrub, World, WorldConfig,
 };
