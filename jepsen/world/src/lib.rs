@@ -7,7 +7,7 @@
 //!
 //! Does not: run clients, judge histories, or use anything of the product but its program.
 //!
-//! Reading order: [`enter`], [`World`], [`Mode`], then `wire`, `disk` and `cgroup`, which they stand on.
+//! Reading order: [`enter`], [`World`], [`Mode`], then `wire`, `disk`, `cgroup` and `store`, which they stand on.
 
 mod cgroup;
 mod command;
