@@ -4,7 +4,7 @@
 //! did: it records. Invariant: an object is there as it was put, but for the one that a fault damaged.
 
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use alluvium_stdx::{Prng, SystemClock, spawn};
@@ -20,9 +20,9 @@ pub(crate) use trouble::{Absence, Met, Plan};
 use crate::error::Error;
 use crate::limits;
 use crate::wire;
-use doors::Shared;
 use objects::Objects;
 use protocol::Protocol;
+use trouble::Trouble;
 
 /// The name of the bucket, both at the server and among the nodes.
 pub(crate) const BUCKET: &str = "lake";
@@ -50,12 +50,39 @@ pub struct BucketReport {
     pub contradictions: Vec<String>,
 }
 
+/// What the server's thread and the world share: each lock is held for one operation on the objects, or one decision.
+#[derive(Debug)]
+struct State {
+    objects: Mutex<Objects>,
+    trouble: Mutex<Trouble>,
+    /// Grows with each plan: whoever waits without an answer waits for the next one.
+    plans: watch::Sender<u64>,
+    clock: Arc<SystemClock>,
+}
+
+impl State {
+    fn new(seed: u64, clock: Arc<SystemClock>) -> Self {
+        Self {
+            objects: Mutex::default(),
+            trouble: Mutex::new(Trouble::new(seed)),
+            plans: watch::Sender::default(),
+            clock,
+        }
+    }
+
+    fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Store {
-    // Shared with the server's thread; held for one operation on the map.
-    objects: Arc<Mutex<Objects>>,
-    shared: Shared,
+    state: Arc<State>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
@@ -69,14 +96,13 @@ impl Store {
     ) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Error::io("make a runtime for the store"))?;
-        let objects = Arc::<Mutex<Objects>>::default();
-        let shared = Shared::new(seed);
+        let state = Arc::new(State::new(seed, Arc::clone(clock)));
         let (stop, stopped) = watch::channel(false);
-        let protocol = Protocol::new(Arc::clone(&objects), Arc::clone(clock));
-        let server = doors::serve(listener, (protocol, shared.clone()), stopped);
+        let protocol = Protocol::new(Arc::clone(&state));
+        let server = doors::serve(listener, (protocol, Arc::clone(&state)), stopped);
         let thread = spawn::thread("store", move || runtime.block_on(server))
             .map_err(Error::io("start a thread"))?;
-        Ok(Self { objects, shared, stop, thread: Some(thread) })
+        Ok(Self { state, stop, thread: Some(thread) })
     }
 
     /// Returns the variables that say how the bucket is reached.
@@ -101,47 +127,43 @@ impl Store {
 
     /// Lets the store do something wrong, or nothing any more.
     pub(crate) fn set(&self, plan: Plan) {
-        self.shared.set(plan);
+        self.state.trouble().plan = plan;
+        self.state.plans.send_modify(|plans| *plans += 1);
     }
 
     /// Returns what requests met so far.
     pub(crate) fn met(&self) -> Met {
-        self.shared.trouble().met
-    }
-
-    fn objects<T>(&self, work: impl FnOnce(&mut Objects) -> T) -> T {
-        work(&mut self.objects.lock().unwrap_or_else(PoisonError::into_inner))
+        self.state.trouble().met
     }
 
     /// Damages an object, and says which and how; nothing when there is none to damage.
     pub(crate) fn damage(&self, prng: &mut Prng) -> Option<String> {
-        self.objects(|objects| objects.damage(prng))
+        self.state.objects().damage(prng)
     }
 
     /// Returns how many requests met the damage that is in place.
     pub(crate) fn damage_met(&self) -> u64 {
-        self.objects(|objects| objects.met())
+        self.state.objects().met()
     }
 
     /// Puts the damaged object back, and says so.
     pub(crate) fn mend(&self) -> String {
-        self.objects(Objects::mend)
+        self.state.objects().mend()
     }
 
     /// Returns what is and was in the bucket.
     pub(crate) fn report(&self) -> BucketReport {
         let requests = self.met().requests;
-        self.objects(|objects| {
-            let totals = objects.totals();
-            BucketReport {
-                objects: totals.objects,
-                puts: totals.puts,
-                repeats: totals.repeats,
-                deletes: totals.deletes,
-                requests,
-                contradictions: objects.contradictions().to_vec(),
-            }
-        })
+        let objects = self.state.objects();
+        let totals = objects.totals();
+        BucketReport {
+            objects: totals.objects,
+            puts: totals.puts,
+            repeats: totals.repeats,
+            deletes: totals.deletes,
+            requests,
+            contradictions: objects.contradictions().to_vec(),
+        }
     }
 }
 

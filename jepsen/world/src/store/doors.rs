@@ -7,14 +7,14 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::error_handling::HandleError;
 use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::{Request, State};
+use axum::extract::{self, Request};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
@@ -26,53 +26,30 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::protocol::Protocol;
-use super::trouble::{Absence, Plan, Treatment, Trouble};
-use super::{ACCESS_KEY, SECRET_KEY};
+use super::trouble::{Absence, Plan, Treatment};
+use super::{ACCESS_KEY, SECRET_KEY, State};
 use crate::limits;
 
-/// What is wrong now, for all connections.
-#[derive(Debug, Clone)]
-pub(super) struct Shared {
-    // Shared with whoever makes the plans; held for one decision.
-    trouble: Arc<Mutex<Trouble>>,
-    /// Grows with each plan: whoever waits without an answer waits for the next one.
-    plans: Arc<watch::Sender<u64>>,
+/// Says whether a connection is not taken, and counts it then.
+fn hangs_up(state: &State) -> bool {
+    let mut trouble = state.trouble();
+    let hangs_up = trouble.plan == Plan::Away(Absence::HangsUp);
+    trouble.met.unanswered += u64::from(hangs_up);
+    hangs_up
 }
 
-impl Shared {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { trouble: Arc::new(Mutex::new(Trouble::new(seed))), plans: Arc::default() }
-    }
-
-    pub(super) fn trouble(&self) -> MutexGuard<'_, Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn set(&self, plan: Plan) {
-        self.trouble().plan = plan;
-        self.plans.send_modify(|plans| *plans += 1);
-    }
-
-    fn hangs_up(&self) -> bool {
-        let mut trouble = self.trouble();
-        let hangs_up = trouble.plan == Plan::Away(Absence::HangsUp);
-        trouble.met.unanswered += u64::from(hangs_up);
-        hangs_up
-    }
-
-    /// Waits until there is another plan.
-    async fn until_changed(&self) {
-        let mut plans = self.plans.subscribe();
-        plans.borrow_and_update();
-        // The sender is in `self`, so that it lives.
-        drop(plans.changed().await);
-    }
+/// Waits until there is another plan.
+async fn until_changed(state: &State) {
+    let mut plans = state.plans.subscribe();
+    plans.borrow_and_update();
+    // The sender is in the state, so that it lives.
+    drop(plans.changed().await);
 }
 
 /// Where connections come in.
 struct Doors {
     listener: TcpListener,
-    shared: Shared,
+    state: Arc<State>,
 }
 
 impl Listener for Doors {
@@ -82,7 +59,7 @@ impl Listener for Doors {
     async fn accept(&mut self) -> (Line, SocketAddr) {
         loop {
             let (stream, from) = Listener::accept(&mut self.listener).await;
-            if !self.shared.hangs_up() {
+            if !hangs_up(&self.state) {
                 return (Line { stream, cutter: Cutter::default() }, from);
             }
         }
@@ -156,7 +133,7 @@ impl AsyncWrite for Line {
 /// Serves until `stop` says so.
 pub(super) async fn serve(
     listener: std::net::TcpListener,
-    (protocol, shared): (Protocol, Shared),
+    (protocol, state): (Protocol, Arc<State>),
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
@@ -167,11 +144,11 @@ pub(super) async fn serve(
         (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:?}")).into_response()
     };
     let service = HandleError::<_, _, ()>::new(builder.build(), refuse);
-    let layer = middleware::from_fn_with_state(shared.clone(), treat);
+    let layer = middleware::from_fn_with_state(Arc::clone(&state), treat);
     let router = axum::Router::new().fallback_service(service).layer(layer);
     let service = router.into_make_service_with_connect_info::<Cutter>();
     tokio::select! {
-        served = axum::serve(Doors { listener, shared }, service) => served,
+        served = axum::serve(Doors { listener, state }, service) => served,
         // Whoever held the other end is gone: so is whoever could ask.
         _ = stop.wait_for(|stop| *stop) => Ok(()),
     }
@@ -179,26 +156,26 @@ pub(super) async fn serve(
 
 /// Does to one request what was decided about it.
 async fn treat(
-    State(shared): State<Shared>,
+    extract::State(state): extract::State<Arc<State>>,
     ConnectInfo(line): ConnectInfo<Cutter>,
     request: Request,
     next: Next,
 ) -> Result<Response, Infallible> {
     let is_put = request.method() == Method::PUT;
-    let treatment = shared.trouble().decide(is_put);
+    let treatment = state.trouble().decide(is_put);
     let response = match treatment {
         Treatment::Serve => next.run(request).await,
         Treatment::ServeAfter(later) => {
             tokio::time::sleep(later).await;
-            shared.trouble().met.delayed += 1;
+            state.trouble().met.delayed += 1;
             next.run(request).await
         }
-        Treatment::Refuse(status) => refuse(&shared, status, request).await,
+        Treatment::Refuse(status) => refuse(&state, status, request).await,
         Treatment::ServeAndCut | Treatment::ServeAndHold => {
             let response = next.run(request).await;
             // A put that was refused by its condition took no effect.
             let is_lost = response.status().is_success();
-            shared.trouble().met.lost += u64::from(is_lost);
+            state.trouble().met.lost += u64::from(is_lost);
             if treatment == Treatment::ServeAndHold {
                 tokio::time::sleep(limits::STORE_HOLD).await;
             }
@@ -206,13 +183,13 @@ async fn treat(
             response
         }
         Treatment::Cut => {
-            shared.trouble().met.unanswered += 1;
+            state.trouble().met.unanswered += 1;
             line.cut();
             StatusCode::SERVICE_UNAVAILABLE.into_response()
         }
         Treatment::Hold => {
-            shared.trouble().met.unanswered += 1;
-            shared.until_changed().await;
+            state.trouble().met.unanswered += 1;
+            until_changed(&state).await;
             line.cut();
             StatusCode::SERVICE_UNAVAILABLE.into_response()
         }
@@ -221,7 +198,7 @@ async fn treat(
 }
 
 /// Answers with an error as S3 writes it, after the whole request was heard.
-async fn refuse(shared: &Shared, status: u16, request: Request) -> Response {
+async fn refuse(state: &State, status: u16, request: Request) -> Response {
     // What is too long or breaks off is not heard to its end.
     drop(axum::body::to_bytes(request.into_body(), limits::STORE_OBJECT_BYTES).await);
     let code = match status {
@@ -229,7 +206,7 @@ async fn refuse(shared: &Shared, status: u16, request: Request) -> Response {
         503 => "ServiceUnavailable",
         _ => "SlowDown",
     };
-    shared.trouble().met.refused += 1;
+    state.trouble().met.refused += 1;
     let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, Body::from(text)).into_response()

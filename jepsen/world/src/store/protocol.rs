@@ -2,9 +2,9 @@
 //!
 //! Must not decide what becomes of a request. Invariant: what a put was answered with is in the bucket.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
-use alluvium_stdx::{Clock as _, SystemClock};
+use alluvium_stdx::Clock as _;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use s3s::dto::{
@@ -14,32 +14,30 @@ use s3s::dto::{
 };
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 
-use super::BUCKET;
 use super::objects::{Condition, Objects};
+use super::{BUCKET, State};
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Protocol {
-    // Shared with whoever damages objects; held for one operation on the map.
-    objects: Arc<Mutex<Objects>>,
-    clock: Arc<SystemClock>,
+    state: Arc<State>,
 }
 
 impl Protocol {
-    pub(super) fn new(objects: Arc<Mutex<Objects>>, clock: Arc<SystemClock>) -> Self {
-        Self { objects, clock }
+    pub(super) fn new(state: Arc<State>) -> Self {
+        Self { state }
     }
 
     fn objects(&self, bucket: &str) -> S3Result<MutexGuard<'_, Objects>> {
         match bucket == BUCKET {
-            true => Ok(self.objects.lock().unwrap_or_else(PoisonError::into_inner)),
+            true => Ok(self.state.objects()),
             false => Err(s3_error!(NoSuchBucket)),
         }
     }
 
     /// The protocol wants to be told when an object was put; nobody uses it.
     fn now(&self) -> Option<Timestamp> {
-        let seconds = (self.clock.wall_ms() / 1_000).to_string();
+        let seconds = (self.state.clock.wall_ms() / 1_000).to_string();
         Timestamp::parse(TimestampFormat::EpochSeconds, &seconds).ok()
     }
 }
@@ -138,8 +136,10 @@ impl S3 for Protocol {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use alluvium_stdx::SystemClock;
     use s3s::dto::{Delete, ObjectIdentifier, Range};
+
+    use super::*;
 
     fn request<T>(input: T) -> S3Request<T> {
         S3Request {
@@ -164,7 +164,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn an_object_is_put_once_read_in_parts_and_deleted() {
-        let protocol = Protocol::new(Arc::default(), Arc::new(SystemClock::new()));
+        let protocol = Protocol::new(Arc::new(State::new(1, Arc::new(SystemClock::new()))));
         protocol.put_object(put(b"0123456789")).await.expect("it is new");
         let again = protocol.put_object(put(b"other")).await.expect_err("it is there");
         assert_eq!(again.code(), &s3s::S3ErrorCode::PreconditionFailed);
