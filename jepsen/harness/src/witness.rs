@@ -52,14 +52,9 @@ impl Witness {
 
     /// The first entry that nobody read, of those up to the last one that somebody did.
     pub(crate) fn gap(&self) -> Option<u64> {
-        let mut expected = FIRST;
-        for index in self.entries.keys() {
-            if *index != expected {
-                return Some(expected);
-            }
-            expected += 1;
-        }
-        self.entries.is_empty().then_some(FIRST)
+        let mut read = (FIRST..).zip(self.entries.keys());
+        let gap = read.find_map(|(expected, index)| (*index != expected).then_some(expected));
+        gap.or_else(|| self.entries.is_empty().then_some(FIRST))
     }
 
     /// The indexes of each name.

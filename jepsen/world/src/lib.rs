@@ -7,7 +7,7 @@
 //!
 //! Does not: run clients, judge histories, or use anything of the product but its program.
 //!
-//! Reading order: [`enter`], [`World`], [`Mode`], then `wire`, `disk` and `cgroup`, which they stand on.
+//! Reading order: [`enter`], [`World`], [`Mode`], then `wire`, `disk`, `cgroup` and `store`, which they stand on.
 
 mod cgroup;
 mod command;
@@ -21,6 +21,7 @@ mod nemesis;
 mod node;
 mod operator;
 mod shim;
+mod store;
 mod sys;
 pub mod wire;
 pub mod world;
@@ -29,6 +30,7 @@ pub use enter::{Inside, enter};
 pub use error::Error;
 pub use fault::{FaultId, Healed, Installed, Observation};
 pub use mode::{Family, Mode};
+pub use store::BucketReport;
 pub use world::{
     Convergence, Digest, Happening, LogLine, NodeId, Replaced, Scrub, World, WorldConfig,
 };
