@@ -207,6 +207,9 @@ impl RaftNode {
 
     async fn change(&self, change: ChangeMembers<u64, Address>) -> Result<(), Error> {
         self.check_leads()?;
+        // One at a time: openraft refuses another one too, and calls it an error in the log.
+        let turn = self.changing.try_acquire();
+        let _turn = turn.map_err(|_taken| refused(MembershipFault::InProgress))?;
         let changed = self.unless_failed(self.raft.change_membership(change, false)).await;
         let changed = changed.map_err(|_fault| Error::Ambiguous)?;
         changed.map(drop).map_err(|error| self.change_error(error))

@@ -12,7 +12,7 @@ use openraft::errors::{
     ClientWriteError, Fatal, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
 };
 use openraft::{Raft, RaftMetrics, ReadPolicy};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use alluvium_state_machine::MetaStore;
 use alluvium_types::{Entry, EntryKind, LogIndex, Response};
@@ -47,6 +47,8 @@ pub struct RaftNode {
     applied: watch::Receiver<AppliedState>,
     pub(crate) checkpoints: Checkpoints,
     alone: Alone,
+    /// Taken while this node changes who votes.
+    pub(crate) changing: Arc<Semaphore>,
     /// Whether everything that was acknowledged before this start is applied.
     is_ready: Arc<AtomicBool>,
 }
@@ -111,6 +113,7 @@ impl RaftNode {
             applied,
             checkpoints,
             alone,
+            changing: Arc::new(Semaphore::new(1)),
             is_ready,
         };
         if node.config.is_quarantined {
