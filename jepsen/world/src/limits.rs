@@ -38,3 +38,5 @@ pub const ABORT: Duration = Duration::from_secs(3);
 pub const EFFECT: Duration = Duration::from_secs(4);
 /// How long a leader is waited for when a fault needs one.
 pub const LEADER: Duration = Duration::from_secs(15);
+/// How much a served disk keeps in memory until it is flushed.
+pub const UNFLUSHED_BYTES: usize = 64 << 20;

@@ -87,7 +87,11 @@ modes! {
         StraceSyncError "sync-error", StraceSyncLie "sync-lie", StraceSyncDelay "sync-delay",
         StraceWriteError "write-error", StraceWriteKill "write-kill",
     }
-    Device "device" { DeviceWriteError "write-error" }
+    Device "device" {
+        DeviceWriteError "write-error", DeviceTornPowercut "torn-powercut",
+        DeviceTornPowercutAll "torn-powercut-all", DeviceReadError "read-error",
+        DeviceStall "stall",
+    }
     Enospc "enospc" { EnospcWal "wal", EnospcData "data" }
     Slowdisk "slowdisk" { SlowdiskLeader "leader", SlowdiskFollower "follower" }
     Clock "clock" {
@@ -129,6 +133,18 @@ impl Mode {
             | Family::Upgrade
             | Family::Resource => None,
         }
+    }
+
+    /// Whether it needs a world whose disks are [served](crate::Disks::Served).
+    #[must_use]
+    pub const fn needs_served_disks(self) -> bool {
+        matches!(
+            self,
+            Self::DeviceTornPowercut
+                | Self::DeviceTornPowercutAll
+                | Self::DeviceReadError
+                | Self::DeviceStall
+        )
     }
 
     /// Reads a list such as `kill,pause/leader` or `all`: names of families and modes with commas between.
@@ -182,7 +198,7 @@ mod tests {
             assert_eq!(mode.name().parse::<Mode>().unwrap(), *mode);
             assert!(mode.family().modes().contains(mode), "{mode}");
         }
-        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (18, 61));
+        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (18, 65));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::command::sleep;
 use crate::error::Error;
 use crate::limits;
 use crate::node::{Launch, NodeProcess, Version, ending};
+use crate::served::Loss;
 use crate::wire;
 
 /// Segments so short that several are closed within a minute.
@@ -261,6 +262,34 @@ impl World {
             self.happened(Some(*node), "lost its power and what was not synced");
         }
         Ok(())
+    }
+
+    /// Cuts the power of nodes whose disks are served, at once: of what was not flushed a part by chance survives, in
+    /// whole sectors and in no order. Disks are mounted again, which replays their journals; the nodes are not started.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn tear_power(&mut self, nodes: &[NodeId]) -> Result<Vec<Loss>, Error> {
+        for node in nodes {
+            if let Some(served) = self.node(*node).disk.served() {
+                served.cut_power(0);
+            }
+        }
+        for node in nodes {
+            if let Some(process) = &mut self.node_mut(*node).process {
+                process.signal(libc::SIGKILL)?;
+            }
+        }
+        let mut losses = Vec::new();
+        for node in nodes {
+            self.node_mut(*node).kill()?;
+            let Self { nodes: places, prng, .. } = self;
+            let place = places.get(node).expect("a place is never removed");
+            let loss = place.disk.remount_after_loss(prng)?;
+            self.happened(Some(*node), format!("lost its power, and of its disk: {loss:?}"));
+            losses.extend(loss);
+        }
+        Ok(losses)
     }
 
     /// Stops every node in good order.
