@@ -96,9 +96,14 @@ impl Served {
         self.drive.counters()
     }
 
-    /// Lets the power go after so many more writes, or at once after none: each call fails from then on.
-    pub(crate) fn cut_power(&self, writes: u64) {
-        self.drive.cut_power(writes);
+    /// Lets the power go with the write that makes so many bytes wait for a flush.
+    pub(crate) fn cut_at(&self, bytes: usize) {
+        self.drive.cut_at(bytes);
+    }
+
+    /// Lets the power go: each call fails from now on.
+    pub(crate) fn cut(&self) {
+        self.drive.cut();
     }
 
     /// Whether the power is gone.

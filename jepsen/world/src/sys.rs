@@ -141,6 +141,15 @@ pub(crate) fn forget_cached(file: &File) -> io::Result<()> {
     }
 }
 
+/// Lets the kernel begin to write what it has of a file in memory alone, as it may at any time. Nothing is flushed.
+pub(crate) fn write_back(file: &File) -> io::Result<()> {
+    let what = libc::SYNC_FILE_RANGE_WRITE;
+    #[expect(unsafe_code, reason = "the standard library syncs whole files, and flushes")]
+    // SAFETY: no memory is passed; the descriptor is open. Nothing after the start is the whole file.
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, what) };
+    checked(result).map(drop)
+}
+
 /// Gives the calling thread, and those that it starts, descriptors of their own: the first three and what is opened from
 /// now on. What other threads have open stays theirs alone.
 pub(crate) fn take_own_descriptors() -> io::Result<()> {

@@ -4,11 +4,14 @@
 //! sector that cannot be read, a call that takes long. Must not count a disk that nobody used. Invariant: what is in
 //! place is calmed before anything waits for the disk.
 
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::bitflip::every_file;
 use super::{Done, Tally, Undo, Undone, names, not_now};
 use crate::command::sleep;
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::fault::Observation;
 use crate::limits;
@@ -16,8 +19,11 @@ use crate::mode::Mode;
 use crate::served::{Loss, Served};
 use crate::world::{NodeId, World};
 
-/// After up to how many writes of the disk its power goes.
-const WRITES_MAX: u64 = 40;
+/// The power goes when 512 bytes or up to so many powers of two more wait for a flush; what is not reached in a while is
+/// lowered so far.
+const DOUBLINGS: u64 = 10;
+const LOWER: usize = 8;
+const WHILE: Duration = Duration::from_millis(500);
 /// How much later a write or a flush of a disk that stalls is done.
 const STALL: Duration = Duration::from_secs(2);
 
@@ -41,28 +47,57 @@ impl World {
         }
     }
 
-    /// Lets the power go after some writes of one disk, which no flush has covered then, and with it that of the others.
+    /// Lets the power of one disk go when enough of it is not flushed, and with it that of the others.
     fn install_torn_power_cut(&mut self, mode: Mode, nodes: Vec<NodeId>) -> Result<Done, Error> {
         let first = *nodes.first().ok_or_else(|| not_now(mode, "there is no member"))?;
-        let after = 1 + self.prng.below(WRITES_MAX);
-        let begun = self.now();
-        self.served(first).cut_power(after);
-        while !self.served(first).is_off() && self.now().saturating_sub(begun) < limits::EFFECT {
-            sleep(Duration::from_millis(1));
-        }
+        let bytes = 512 << self.prng.below(DOUBLINGS);
+        // A node syncs soon what it writes; but the kernel may write it sooner, and then it is what a cut tears.
+        let is_early = self.prng.one_in(2);
+        let (reached, early) = self.wait_for_cut(first, bytes, is_early)?;
         let losses = self.tear_power(&nodes)?;
         let said: Vec<String> =
             nodes.iter().zip(&losses).map(|(node, loss)| tell(*node, loss)).collect();
         let has_lost = losses.iter().any(|loss| loss.lost > 0);
         Ok(Done {
             detail: format!(
-                "the power of {} went, after {after} writes of the disk of {first}; SIGKILL, new mount",
+                "the power of {} went when {reached} bytes of the disk of {first} were not flushed; before, the \
+                 kernel was let write files early {early} times; SIGKILL, new mount",
                 names(&nodes)
             ),
             observation: Observation::of(has_lost, said.join("; ")),
             undo: Undo::Start(nodes.clone()),
             nodes,
         })
+    }
+
+    /// Waits until so much of a disk is not flushed that its power goes. Returns how much was asked for at last, and how
+    /// often the kernel was let write a file.
+    fn wait_for_cut(
+        &self,
+        node: NodeId,
+        bytes: usize,
+        is_early: bool,
+    ) -> Result<(usize, u64), Error> {
+        let (mut bytes, begun, mut since) = (bytes, self.now(), self.now());
+        let (disk, served) = (&self.node(node).disk, self.served(node));
+        let mut early = 0;
+        served.cut_at(bytes);
+        while !served.is_off() && self.now().saturating_sub(begun) < limits::EFFECT {
+            if is_early {
+                match living_files(&disk.node_dir()) {
+                    Ok(files) => early += Disk::write_back(&files),
+                    // The power may go meanwhile.
+                    Err(_) if served.is_off() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if self.now().saturating_sub(since) > WHILE && bytes > 1 {
+                (bytes, since) = ((bytes / LOWER).max(1), self.now());
+                served.cut_at(bytes);
+            }
+            sleep(Duration::from_millis(1));
+        }
+        Ok((bytes, early))
     }
 
     fn install_unreadable_files(&mut self, node: NodeId) -> Result<Done, Error> {
@@ -72,7 +107,7 @@ impl World {
         loop {
             // What is new meanwhile fails as well, and nothing is read from memory.
             let disk = &self.node(node).disk;
-            let paths = every_file(&disk.node_dir())?;
+            let paths = living_files(&disk.node_dir())?;
             files = files.max(paths.len());
             let places = disk.uncache(&paths)?;
             self.served(node).fail_reads(places);
@@ -143,6 +178,14 @@ impl World {
     fn served(&self, node: NodeId) -> &Served {
         let served = self.node(node).disk.served();
         served.expect("without served disks no such mode is installed")
+    }
+}
+
+/// Returns the files of a node that runs: what it removes meanwhile has none.
+fn living_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    match every_file(dir) {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        other => other,
     }
 }
 

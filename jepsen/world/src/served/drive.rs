@@ -31,8 +31,8 @@ pub(crate) struct Counters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Power {
     On,
-    /// It goes after so many more writes.
-    Goes(u64),
+    /// It goes with the write that makes so many bytes wait for a flush.
+    GoesAt(usize),
     Off,
 }
 
@@ -102,11 +102,9 @@ impl Drive {
         // What a disk keeps in memory is bounded; what it has no room for it writes by itself.
         state.unflushed.drain(beneath, limits::UNFLUSHED_BYTES)?;
         state.counters.writes += 1;
-        state.power = match state.power {
-            Power::Goes(more) if more > 1 => Power::Goes(more - 1),
-            Power::Goes(_) | Power::Off => Power::Off,
-            Power::On => Power::On,
-        };
+        if matches!(state.power, Power::GoesAt(bytes) if bytes <= state.unflushed.bytes()) {
+            state.power = Power::Off;
+        }
         Ok(())
     }
 
@@ -129,7 +127,7 @@ impl Drive {
         }
         match state.power {
             Power::Off => Err(broken()),
-            Power::On | Power::Goes(_) => Ok(state),
+            Power::On | Power::GoesAt(_) => Ok(state),
         }
     }
 
@@ -156,14 +154,17 @@ impl Drive {
         self.lock().power == Power::Off
     }
 
-    /// Lets the power go after so many more writes, or at once after none.
-    pub(super) fn cut_power(&self, writes: u64) {
+    /// Lets the power go with the write that makes so many bytes wait for a flush.
+    pub(super) fn cut_at(&self, bytes: usize) {
         let mut state = self.lock();
-        state.power = match (state.power, writes) {
-            (Power::Off, _) | (_, 0) => Power::Off,
-            (Power::On | Power::Goes(_), writes) => Power::Goes(writes),
-        };
-        drop(state);
+        if state.power != Power::Off {
+            state.power = Power::GoesAt(bytes);
+        }
+    }
+
+    /// Lets the power go.
+    pub(super) fn cut(&self) {
+        self.lock().power = Power::Off;
         self.changed.notify_all();
     }
 
@@ -180,7 +181,7 @@ impl Drive {
         let mut state = self.lock();
         state.unreadable.clear();
         state.stall = None;
-        if matches!(state.power, Power::Goes(_)) {
+        if matches!(state.power, Power::GoesAt(_)) {
             state.power = Power::On;
         }
         drop(state);
@@ -208,16 +209,22 @@ fn broken() -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use alluvium_stdx::{Clock as _, SystemClock};
+    use std::sync::Arc;
+
+    use alluvium_stdx::{Clock as _, SystemClock, spawn};
 
     use super::*;
 
     const SIZE: u64 = 1 << 20;
 
-    fn drive() -> (Drive, File) {
+    fn file() -> File {
         let beneath = tempfile::tempfile().expect("a file");
         beneath.set_len(SIZE).expect("a size");
-        (Drive::new(SIZE), beneath)
+        beneath
+    }
+
+    fn drive() -> (Drive, File) {
+        (Drive::new(SIZE), file())
     }
 
     #[test]
@@ -225,7 +232,7 @@ mod tests {
         let (drive, beneath) = drive();
         drive.write(&beneath, 0, &[1; 4_096]).unwrap();
         drive.flush(&beneath).unwrap();
-        drive.cut_power(2);
+        drive.cut_at(1_024);
         drive.write(&beneath, 0, &[2; 512]).unwrap();
         assert!(!drive.is_off());
         drive.write(&beneath, 512, &[3; 512]).unwrap();
@@ -235,7 +242,7 @@ mod tests {
         failed(drive.flush(&beneath).unwrap_err());
         failed(drive.read(&beneath, 0, 512).unwrap_err());
         drive.calm();
-        drive.cut_power(9);
+        drive.cut_at(9);
         assert!(drive.is_off(), "nothing but a decision gives it back");
         let loss = drive.lose(&beneath, &mut Prng::from_seed(1)).unwrap();
         assert_eq!(loss.writes, 2);
@@ -266,12 +273,17 @@ mod tests {
         assert!(Duration::from_nanos(clock.monotonic_ns()) >= delay * 2);
         assert_eq!(drive.counters().delayed, 2);
         drive.stall(Duration::from_secs(3_600));
-        let drive = std::sync::Arc::new(drive);
-        let other = std::sync::Arc::clone(&drive);
-        let waits = alluvium_stdx::spawn::thread("waits", move || other.flush(&beneath)).unwrap();
+        let drive = Arc::new(drive);
+        let other = Arc::clone(&drive);
+        let waits = spawn::thread("waits", move || other.flush(&beneath)).unwrap();
         drive.calm();
         waits.join().unwrap().expect("the stall is over");
         assert_eq!(drive.counters().delayed, 2, "it did not wait its whole time");
+        drive.stall(Duration::from_secs(3_600));
+        let other = Arc::clone(&drive);
+        let waits = spawn::thread("waits", move || other.write(&file(), 0, &[1])).unwrap();
+        drive.cut();
+        waits.join().unwrap().expect_err("no power is no reason to wait");
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl Overlay {
         self.writes.push_back(Write { offset, bytes: bytes.to_vec() });
     }
 
+    /// Returns how many bytes wait for a flush.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn read(&self, beneath: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut read = vec![0; length];
         beneath.read_exact_at(&mut read, offset)?;
@@ -89,8 +94,18 @@ impl Overlay {
     pub(super) fn lose(&mut self, beneath: &File, prng: &mut Prng) -> io::Result<Loss> {
         let sector_bytes = prng.pick(&SECTORS).copied().unwrap_or(SECTORS[0]);
         let pieces = self.pieces(sector_bytes);
-        let first = prng.below(u64::try_from(pieces.len()).unwrap_or(0).max(1));
-        let survives = |(at, _): &(u64, Piece)| *at < first || prng.one_in(2);
+        // One is lost that the file has otherwise: a cut that takes nothing shows nothing.
+        let mut news = Vec::new();
+        for (at, piece) in (0..).zip(&pieces) {
+            let mut old = vec![0; piece.to - piece.from];
+            beneath.read_exact_at(&mut old, piece.offset)?;
+            if old != self.bytes_of(piece) {
+                news.push(at);
+            }
+        }
+        let never = prng.pick(&news).copied().unwrap_or(0);
+        let first = prng.below(never + 1);
+        let survives = |(at, _): &(u64, Piece)| *at < first || (*at != never && prng.one_in(2));
         let (kept, dropped): (Vec<_>, Vec<_>) =
             (0..).zip(pieces.iter().copied()).partition(survives);
         let mut seen = BTreeMap::new();
@@ -99,8 +114,7 @@ impl Overlay {
             seen.insert((piece.offset, length), self.read(beneath, piece.offset, length)?);
         }
         for (_, piece) in &kept {
-            let bytes = &self.writes[piece.write].bytes[piece.from..piece.to];
-            beneath.write_all_at(bytes, piece.offset)?;
+            beneath.write_all_at(self.bytes_of(piece), piece.offset)?;
         }
         let is_torn = |write: &usize| {
             let has = |pieces: &[(u64, Piece)]| pieces.iter().any(|(_, one)| one.write == *write);
@@ -115,6 +129,10 @@ impl Overlay {
             lost += usize::from(self.read(beneath, offset, length)? != seen);
         }
         Ok(Loss { writes, sectors: pieces.len(), lost, torn, sector_bytes })
+    }
+
+    fn bytes_of(&self, piece: &Piece) -> &[u8] {
+        &self.writes[piece.write].bytes[piece.from..piece.to]
     }
 
     fn pieces(&self, sector_bytes: u64) -> Vec<Piece> {

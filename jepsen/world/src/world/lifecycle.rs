@@ -1,5 +1,7 @@
 //! Starts and ends of nodes, and how the cluster is formed.
 
+use alluvium_stdx::Prng;
+
 use super::{NodeId, World};
 use crate::command::sleep;
 use crate::error::Error;
@@ -272,7 +274,7 @@ impl World {
     pub fn tear_power(&mut self, nodes: &[NodeId]) -> Result<Vec<Loss>, Error> {
         for node in nodes {
             if let Some(served) = self.node(*node).disk.served() {
-                served.cut_power(0);
+                served.cut();
             }
         }
         for node in nodes {
@@ -283,9 +285,9 @@ impl World {
         let mut losses = Vec::new();
         for node in nodes {
             self.node_mut(*node).kill()?;
-            let Self { nodes: places, prng, .. } = self;
-            let place = places.get(node).expect("a place is never removed");
-            let loss = place.disk.remount_after_loss(prng)?;
+            // How much there is to choose from differs from run to run; what is chosen later must not.
+            let mut prng = Prng::from_seed(self.prng.next_u64());
+            let loss = self.node(*node).disk.remount_after_loss(&mut prng)?;
             self.happened(Some(*node), format!("lost its power, and of its disk: {loss:?}"));
             losses.extend(loss);
         }
