@@ -202,6 +202,15 @@ mod tests {
     }
 
     #[test]
+    fn only_modes_of_devices_need_served_disks_and_a_failing_write_needs_none() {
+        let needs = |mode: &&Mode| mode.needs_served_disks();
+        let others = Mode::ALL.iter().filter(|mode| mode.family() != Family::Device);
+        assert_eq!(others.filter(needs).count(), 0);
+        let own = Family::Device.modes().iter().filter(|mode| !mode.needs_served_disks());
+        assert_eq!(own.collect::<Vec<_>>(), [&Mode::DeviceWriteError]);
+    }
+
+    #[test]
     fn a_list_names_families_and_modes_once_each() {
         let check = |list: &str, expected: &[Mode]| {
             assert_eq!(Mode::parse_list(list).unwrap(), expected, "{list}");

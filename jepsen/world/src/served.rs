@@ -33,7 +33,7 @@ use files::Files;
 
 /// What the kernel is talked to through.
 const DEVICE: &str = "/dev/fuse";
-/// Calls that are answered side by side: one that waits keeps no read waiting.
+/// Calls that are answered side by side: fewer that wait keep no read waiting.
 const THREADS: usize = 4;
 /// The ends of a mount, each tried when the one before failed: in order, without an answer, and out of sight.
 const UNMOUNTS: [&[&str]; 3] = [&["umount"], &["umount", "-f"], &["umount", "-l"]];

@@ -53,7 +53,7 @@ impl World {
         let bytes = 512 << self.prng.below(DOUBLINGS);
         // A node syncs soon what it writes; but the kernel may write it sooner, and then it is what a cut tears.
         let is_early = self.prng.one_in(2);
-        let (reached, early) = self.wait_for_cut(first, bytes, is_early)?;
+        let (reached, early) = self.wait_for_cut(&nodes, bytes, is_early)?;
         let losses = self.tear_power(&nodes)?;
         let said: Vec<String> =
             nodes.iter().zip(&losses).map(|(node, loss)| tell(*node, loss)).collect();
@@ -70,30 +70,30 @@ impl World {
         })
     }
 
-    /// Waits until so much of a disk is not flushed that its power goes. Returns how much was asked for at last, and how
-    /// often the kernel was let write a file.
+    /// Waits until so much of the first disk is not flushed that its power goes. Returns how much was asked for at last,
+    /// and how often the kernel was let write a file of any of them.
     fn wait_for_cut(
         &self,
-        node: NodeId,
+        nodes: &[NodeId],
         bytes: usize,
         is_early: bool,
     ) -> Result<(usize, u64), Error> {
         let (mut bytes, begun, mut since) = (bytes, self.now(), self.now());
-        let (disk, served) = (&self.node(node).disk, self.served(node));
         let mut early = 0;
-        served.cut_at(bytes);
-        while !served.is_off() && self.now().saturating_sub(begun) < limits::EFFECT {
-            if is_early {
-                match living_files(&disk.node_dir()) {
+        let Some(first) = nodes.first().map(|first| self.served(*first)) else { return Ok((0, 0)) };
+        first.cut_at(bytes);
+        while !first.is_off() && self.now().saturating_sub(begun) < limits::EFFECT {
+            for node in nodes.iter().filter(|_| is_early) {
+                match living_files(&self.node(*node).disk.node_dir()) {
                     Ok(files) => early += Disk::write_back(&files),
                     // The power may go meanwhile.
-                    Err(_) if served.is_off() => {}
+                    Err(_) if first.is_off() => {}
                     Err(error) => return Err(error),
                 }
             }
             if self.now().saturating_sub(since) > WHILE && bytes > 1 {
                 (bytes, since) = ((bytes / LOWER).max(1), self.now());
-                served.cut_at(bytes);
+                first.cut_at(bytes);
             }
             sleep(Duration::from_millis(1));
         }
