@@ -46,12 +46,10 @@ impl Witness {
 
     /// The first entry that nobody read, of those up to the last one that somebody did.
     pub(crate) fn gap(&self) -> Option<u64> {
-        let mut expected = FIRST;
-        for index in self.entries.keys() {
+        for (expected, index) in (FIRST..).zip(self.entries.keys()) {
             if *index != expected {
                 return Some(expected);
             }
-            expected += 1;
         }
         self.entries.is_empty().then_some(FIRST)
     }
