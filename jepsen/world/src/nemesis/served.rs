@@ -1,4 +1,4 @@
-//! `device` on disks that are served by us: power that goes between two writes, reads that fail, and calls that wait.
+//! `device` on disks that are served: power that goes between two writes, reads that fail, and calls that wait.
 //!
 //! Nothing of the node or of its kernel knows of it: ext4, its journal and the loop device meet a disk that has a cache, a
 //! sector that cannot be read, a call that takes long. Must not count a disk that nobody used. Invariant: what is in
@@ -32,6 +32,15 @@ impl World {
         if let Some(reason) = &self.unserved {
             return Err(Error::NotOffered { mode, reason: reason.clone() });
         }
+        let done = self.install_served(mode);
+        if done.is_err() {
+            // Nobody undoes what was not installed: a power that still goes would be a fault that nobody knows of.
+            self.node_ids().into_iter().for_each(|node| self.served(node).calm());
+        }
+        done
+    }
+
+    fn install_served(&mut self, mode: Mode) -> Result<Done, Error> {
         if mode == Mode::DeviceTornPowercutAll {
             let mut nodes = self.node_ids();
             super::shuffle(&mut self.prng, &mut nodes);
