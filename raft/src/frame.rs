@@ -67,6 +67,24 @@ impl Frame {
     pub fn membership(&self) -> Option<&Membership> {
         self.membership.as_ref()
     }
+
+    /// Returns who votes and who only learns, if it is a membership: `voters 1, 2, 3; learners 4`. While members change,
+    /// a majority of each of two sets decides: `voters 1, 2, 3 and 1, 2, 4`.
+    #[must_use]
+    pub fn members_in_words(&self) -> Option<String> {
+        let membership = self.membership.as_ref()?;
+        let sets = membership.get_joint_config().iter().map(|voters| numbers(voters.iter()));
+        let mut words = format!("voters {}", sets.collect::<Vec<_>>().join(" and "));
+        let learners: Vec<u64> = membership.learner_ids().collect();
+        if !learners.is_empty() {
+            words.push_str(&format!("; learners {}", numbers(learners.iter())));
+        }
+        Some(words)
+    }
+}
+
+fn numbers<'a>(ids: impl Iterator<Item = &'a u64>) -> String {
+    ids.map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Debug for Frame {
@@ -103,5 +121,27 @@ impl RaftPayload for Frame {
 
     fn get_membership(&self) -> Option<Membership> {
         self.membership.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    #[test]
+    fn a_membership_says_who_votes_and_who_learns() {
+        let words = |sets: &[&[u64]]| {
+            let sets = sets.iter().map(|set| set.iter().copied().collect::<BTreeSet<u64>>());
+            let nodes = (1..=4).map(|id| (id, Address { peer: format!("127.0.0.1:{id}") }));
+            let nodes: BTreeMap<u64, Address> = nodes.collect();
+            let membership = Membership::new(sets.collect(), nodes).expect("a legal membership");
+            Frame::blank().with_membership(membership).members_in_words()
+        };
+        assert_eq!(words(&[&[1, 2, 3]]).as_deref(), Some("voters 1, 2, 3; learners 4"));
+        let joint = words(&[&[1, 2, 3], &[1, 2, 4]]);
+        assert_eq!(joint.as_deref(), Some("voters 1, 2, 3 and 1, 2, 4"));
+        assert_eq!(Frame::blank().members_in_words(), None);
     }
 }

@@ -362,6 +362,13 @@ impl Error {
         }
     }
 
+    /// Says whether the call ended before anything was proposed, for want of a leader: nothing of it will ever take effect.
+    #[must_use]
+    pub fn is_before_the_log(&self) -> bool {
+        use alluvium_raft::Error as Raft;
+        matches!(self, Self::Raft(Raft::NotLeader { .. } | Raft::Unavailable))
+    }
+
     /// Returns what the caller can do, where that is not plain from the message.
     #[must_use]
     #[expect(clippy::wildcard_enum_match_arm, reason = "most messages need no hint")]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use alluvium_materialize::{LogError, LogSource};
 use alluvium_query::{SharedError, SystemSource};
-use alluvium_raft::RaftNode;
+use alluvium_raft::{Frame, RaftNode};
 use alluvium_state_machine::record::ResultRecord;
 use alluvium_state_machine::{Key, Table, record_at};
 use alluvium_types::{
     AttestOutcome, Checkpoint, Command, Entry, EntryKind, Envelope, LogIndex, RowSource, Sequence,
     SessionId, StageContent, Term, TombstoneSource,
 };
+use bytes::Bytes;
 
 use crate::node::Node;
 use crate::tasks::blocking;
@@ -94,10 +95,10 @@ impl Node {
 /// Decodes an entry for people.
 pub(crate) fn decode(index: LogIndex, entry: &Entry) -> Result<LogRecord, Error> {
     let bytes = entry.as_bytes().len() as u64;
-    let kind = match entry.kind() {
+    let (kind, detail) = match entry.kind() {
         EntryKind::Command => return Ok(describe(index, bytes, &entry.envelope()?, entry)),
-        EntryKind::Blank => "blank",
-        EntryKind::Membership => "membership",
+        EntryKind::Blank => ("blank", String::new()),
+        EntryKind::Membership => ("membership", members(index, entry)?),
     };
     Ok(LogRecord {
         index,
@@ -108,8 +109,14 @@ pub(crate) fn decode(index: LogIndex, entry: &Entry) -> Result<LogRecord, Error>
         proposed_at_ms: None,
         rows: None,
         bytes,
-        detail: String::new(),
+        detail,
     })
+}
+
+fn members(index: LogIndex, entry: &Entry) -> Result<String, Error> {
+    let frame = Frame::parse(Bytes::copy_from_slice(entry.as_bytes()))
+        .map_err(|source| alluvium_raft::Error::ReadEntry { index, source })?;
+    Ok(frame.members_in_words().unwrap_or_default())
 }
 
 fn describe(index: LogIndex, bytes: u64, envelope: &Envelope, entry: &Entry) -> LogRecord {

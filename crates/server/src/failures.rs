@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use alluvium_types::ErrorKind;
+use alluvium_types::{ErrorKind, Rejection};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -12,6 +12,12 @@ use tonic_types::{ErrorDetails, StatusExt};
 pub const DOMAIN: &str = "alluvium";
 /// The key of the hint in an `ErrorInfo`'s metadata.
 pub const HINT: &str = "hint";
+/// The key of the leader's id, where a call that found no way to it is worth another node.
+pub const LEADER: &str = "leader";
+/// The key of what the call left behind, where it is known better than by the reason: `none`.
+pub const EFFECT: &str = "effect";
+/// The key of why, where a reason has several meanings: `session-expired`, `sequence-too-old` or `index`.
+pub const CAUSE: &str = "cause";
 
 /// One kind of error, in every protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +121,16 @@ pub fn hint_of(status: &Status) -> Option<String> {
 /// Makes a status of a kind, a message and a hint.
 #[must_use]
 pub fn status(kind: ErrorKind, message: impl Into<String>, hint: Option<String>) -> Status {
+    status_with(kind, message, hint.map(|hint| (HINT, hint)))
+}
+
+fn status_with(
+    kind: ErrorKind,
+    message: impl Into<String>,
+    metadata: impl IntoIterator<Item = (&'static str, String)>,
+) -> Status {
     let row = row_of(kind);
-    let metadata = hint.map(|hint| (HINT.to_owned(), hint)).into_iter().collect::<Vec<_>>();
+    let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let mut details = ErrorDetails::with_error_info(row.reason, DOMAIN, metadata_of(metadata));
     if row.retry_after.is_some() {
         details.set_retry_info(row.retry_after);
@@ -132,14 +146,45 @@ fn metadata_of(pairs: Vec<(String, String)>) -> std::collections::HashMap<String
     pairs.into_iter().collect()
 }
 
-/// Makes the status of an engine's error.
+/// Makes the status of an engine's error. One that may pass at another node names the leader, if this node knows it.
 #[must_use]
-pub fn engine_status(error: &alluvium_engine::Error) -> Status {
+pub fn engine_status(node: &alluvium_engine::Node, error: &alluvium_engine::Error) -> Status {
     let kind = error.kind();
     if matches!(kind, ErrorKind::Internal | ErrorKind::Corrupt) {
         tracing::error!(error = %chain(error), "a call failed");
     }
-    status(kind, chain(error), error.hint())
+    let leads = |member: &alluvium_engine::Member| member.leads;
+    let leader = match kind {
+        ErrorKind::Unavailable => node.members().into_iter().find(leads).map(|member| member.node),
+        ErrorKind::InvalidArgument
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::Precondition
+        | ErrorKind::PermissionDenied
+        | ErrorKind::ResourceExhausted
+        | ErrorKind::DeadlineExceeded
+        | ErrorKind::StorageFull
+        | ErrorKind::Corrupt
+        | ErrorKind::OutOfRange
+        | ErrorKind::Internal => None,
+    };
+    let leader = leader.map(|leader| (LEADER, leader.to_string()));
+    let hint = error.hint().map(|hint| (HINT, hint));
+    status_with(kind, chain(error), hint.into_iter().chain(leader).chain(remark(error)))
+}
+
+/// Returns what is known of an error beyond its reason.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the reasons of most errors have one meaning")]
+fn remark(error: &alluvium_engine::Error) -> Option<(&'static str, String)> {
+    use alluvium_engine::Error;
+    let (key, value) = match error {
+        error if error.is_before_the_log() => (EFFECT, "none"),
+        Error::Rejected(Rejection::SessionExpired { .. }) => (CAUSE, "session-expired"),
+        Error::Rejected(Rejection::SequenceTooOld { .. }) => (CAUSE, "sequence-too-old"),
+        error if error.kind() == ErrorKind::OutOfRange => (CAUSE, "index"),
+        _ => return None,
+    };
+    Some((key, value.to_owned()))
 }
 
 /// Makes the status of rows that are not readable.
@@ -172,7 +217,9 @@ pub fn page() -> String {
          Made from the table in `crates/server/src/failures.rs`; a test compares them.\n\n\
          gRPC statuses carry `google.rpc.ErrorInfo` with the domain `alluvium`, the reason below, and a\n\
          `hint` in its metadata where there is one; where a retry is safe also `google.rpc.RetryInfo`. The\n\
-         command line prints message, detail and hint, and as JSON `{\"error\": {\"kind\", \"message\", \"hint\",\n\
+         metadata may also say who leads (`leader`, a node id: with `UNAVAILABLE`, for a caller that reaches it where\n\
+         this node does not), that nothing was proposed (`effect` is `none`), and which meaning `OUT_OF_RANGE` has\n\
+         (`cause` is `session-expired`, `sequence-too-old` or `index`). The command line prints message, detail and hint, and as JSON `{\"error\": {\"kind\", \"message\", \"hint\",\n\
          \"ambiguous\"}}`. HTTP and SQL columns say what those protocols will answer.\n\n\
          | reason | gRPC | HTTP | SQLSTATE | retry | what to conclude |\n\
          |---|---|---|---|---|---|\n",
@@ -234,6 +281,20 @@ mod tests {
             let retry = made.get_error_details().retry_info().and_then(|info| info.retry_delay);
             assert_eq!(retry, row_of(kind).retry_after);
         }
+    }
+
+    #[test]
+    fn what_is_known_beyond_the_reason_is_said() {
+        use alluvium_engine::Error;
+        use alluvium_types::{LogIndex, SessionId};
+        let session = SessionId(7);
+        let said = |error: Error| remark(&error).map(|(key, value)| format!("{key}={value}"));
+        let expired = Error::Rejected(Rejection::SessionExpired { session });
+        assert_eq!(said(expired).as_deref(), Some("cause=session-expired"));
+        let (index, low, high) = (LogIndex(1), LogIndex(5), LogIndex(9));
+        let early = Error::IndexOutOfRange { index, low, high };
+        assert_eq!(said(early).as_deref(), Some("cause=index"));
+        assert_eq!(said(Error::NoPeerPort), None);
     }
 
     #[test]

@@ -47,12 +47,12 @@ impl Service {
         let caller = convert::caller_from(request.caller);
         let arrow = alluvium_rows::to_arrow(&schema);
         let registered = self.node.register(&caller, &request.name, arrow, options).await;
-        Ok(replies::registered(&registered.map_err(|error| engine_status(&error))?))
+        Ok(replies::registered(&registered.map_err(|error| engine_status(&self.node, &error))?))
     }
 
     async fn list(&self, as_of: Option<u64>) -> Result<v1::ListDatasetsResponse, Status> {
         let datasets = self.node.datasets(as_of.map(LogIndex)).await;
-        let (index, datasets) = datasets.map_err(|error| engine_status(&error))?;
+        let (index, datasets) = datasets.map_err(|error| engine_status(&self.node, &error))?;
         let datasets = datasets.iter().map(replies::dataset).collect::<Result<_, _>>();
         let datasets = datasets.map_err(|error| rows_status(&error))?;
         Ok(v1::ListDatasetsResponse { datasets, index: index.0 })
@@ -72,7 +72,7 @@ impl Service {
             Change::Remove(ids) => self.node.remove(&ids.nodes).await.map(|()| None),
             Change::TransferLeader(to) => self.node.transfer_leader(to).await.map(|()| None),
         };
-        let added = changed.map_err(|error| engine_status(&error))?;
+        let added = changed.map_err(|error| engine_status(&self.node, &error))?;
         let members = replies::members(&self.node.members_as_led().await);
         Ok(v1::ChangeMembersResponse { members, added, index: self.node.applied().0 })
     }
@@ -98,7 +98,8 @@ impl Service {
             row_limit: request.row_limit,
         };
         let query = self.node.sql(&request.sql, options).await;
-        streams::answers(query.map_err(|error| engine_status(&error))?)
+        let query = query.map_err(|error| engine_status(&self.node, &error))?;
+        streams::answers(&self.node, query)
     }
 }
 
@@ -118,7 +119,7 @@ impl Lake for Service {
         within(deadline::of(request.metadata()), async {
             let v1::OpenSessionRequest { actor, ttl_ms } = request.into_inner();
             let session = self.node.open_session(&actor, ttl_ms.map(Duration::from_millis)).await;
-            let session = session.map_err(|error| engine_status(&error))?;
+            let session = session.map_err(|error| engine_status(&self.node, &error))?;
             Ok(v1::OpenSessionResponse { session_id: session.0 })
         })
         .await
@@ -138,7 +139,7 @@ impl Lake for Service {
             let changes = convert::changes_from(changes).map_err(|error| bad_message(&error))?;
             let caller = convert::caller_from(caller);
             let written = self.node.evolve(&caller, &name, changes).await;
-            Ok(replies::written(&written.map_err(|error| engine_status(&error))?))
+            Ok(replies::written(&written.map_err(|error| engine_status(&self.node, &error))?))
         })
         .await
     }
@@ -163,7 +164,7 @@ impl Lake for Service {
         within(deadline::of(request.metadata()), async {
             let v1::DatasetRequest { caller, name } = request.into_inner();
             let report = self.node.seal(&convert::caller_from(caller), &name).await;
-            Ok(replies::sealed(&report.map_err(|error| engine_status(&error))?))
+            Ok(replies::sealed(&report.map_err(|error| engine_status(&self.node, &error))?))
         })
         .await
     }
@@ -172,7 +173,7 @@ impl Lake for Service {
         within(deadline::of(request.metadata()), async {
             let v1::DatasetRequest { caller, name } = request.into_inner();
             let report = self.node.compact(&convert::caller_from(caller), &name).await;
-            Ok(replies::compacted(&report.map_err(|error| engine_status(&error))?))
+            Ok(replies::compacted(&report.map_err(|error| engine_status(&self.node, &error))?))
         })
         .await
     }
@@ -182,7 +183,7 @@ impl Lake for Service {
             let v1::ExpireRequest { caller, name, floor } = request.into_inner();
             let caller = convert::caller_from(caller);
             let written = self.node.expire(&caller, &name, floor.map(LogIndex)).await;
-            Ok(replies::written(&written.map_err(|error| engine_status(&error))?))
+            Ok(replies::written(&written.map_err(|error| engine_status(&self.node, &error))?))
         })
         .await
     }
@@ -191,7 +192,7 @@ impl Lake for Service {
         within(deadline::of(request.metadata()), async {
             let v1::DatasetRequest { caller, name } = request.into_inner();
             let written = self.node.drop_dataset(&convert::caller_from(caller), &name).await;
-            Ok(replies::written(&written.map_err(|error| engine_status(&error))?))
+            Ok(replies::written(&written.map_err(|error| engine_status(&self.node, &error))?))
         })
         .await
     }
@@ -207,7 +208,7 @@ impl Lake for Service {
         within(deadline::of(request.metadata()), async {
             let v1::GetDatasetRequest { name, as_of } = request.into_inner();
             let found = self.node.dataset(&name, as_of.map(LogIndex)).await;
-            let found = found.map_err(|error| engine_status(&error))?;
+            let found = found.map_err(|error| engine_status(&self.node, &error))?;
             replies::dataset(&found).map_err(|error| rows_status(&error))
         })
         .await
@@ -225,7 +226,7 @@ impl Lake for Service {
             let v1::LogRequest { from, limit } = request.into_inner();
             let limit = usize::try_from(limit.min(LOG_RECORDS_MAX)).expect("it is small");
             let records = self.node.log(from.map(LogIndex), limit).await;
-            let records = records.map_err(|error| engine_status(&error))?;
+            let records = records.map_err(|error| engine_status(&self.node, &error))?;
             let records = records.into_iter().map(replies::log_record).collect();
             Ok(v1::LogResponse { records, index: self.node.applied().0 })
         })
@@ -235,7 +236,7 @@ impl Lake for Service {
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
         within(deadline::of(request.metadata()), async {
             let found = self.node.status().await;
-            found.map(replies::status).map_err(|error| engine_status(&error))
+            found.map(replies::status).map_err(|error| engine_status(&self.node, &error))
         })
         .await
     }
@@ -243,7 +244,7 @@ impl Lake for Service {
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Answer<v1::VerifyResponse> {
         within(deadline::of(request.metadata()), async {
             let report = self.node.verify().await;
-            report.map(replies::verified).map_err(|error| engine_status(&error))
+            report.map(replies::verified).map_err(|error| engine_status(&self.node, &error))
         })
         .await
     }
@@ -265,7 +266,9 @@ impl Lake for Service {
     ) -> Answer<v1::ReinstallResponse> {
         within(deadline::of(request.metadata()), async {
             let asked = self.node.reinstall().await;
-            asked.map(|()| v1::ReinstallResponse {}).map_err(|error| engine_status(&error))
+            asked
+                .map(|()| v1::ReinstallResponse {})
+                .map_err(|error| engine_status(&self.node, &error))
         })
         .await
     }

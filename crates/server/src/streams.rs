@@ -44,14 +44,14 @@ pub(crate) async fn append(
         match request.part {
             Some(Part::ArrowStream(bytes)) => {
                 for batch in decode(&bytes)? {
-                    appender.push(batch).await.map_err(|error| engine_status(&error))?;
+                    appender.push(batch).await.map_err(|error| engine_status(node, &error))?;
                 }
             }
             Some(Part::Target(_)) => return Err(misuse("an append has one target")),
             None => return Err(misuse("a message of an append has neither target nor rows")),
         }
     }
-    let written = appender.finish().await.map_err(|error| engine_status(&error))?;
+    let written = appender.finish().await.map_err(|error| engine_status(node, &error))?;
     Ok(replies::written(&written))
 }
 
@@ -80,11 +80,11 @@ pub(crate) async fn tombstone(
             return Err(misuse("a dry run needs a predicate; keys are counted by a query"));
         };
         let preview = node.preview_tombstone(&target.name, &predicate).await;
-        return Ok(replies::written(&preview.map_err(|error| engine_status(&error))?));
+        return Ok(replies::written(&preview.map_err(|error| engine_status(node, &error))?));
     }
     let caller = caller_from(target.caller);
     let written = node.tombstone(&caller, &target.name, keys).await;
-    Ok(replies::written(&written.map_err(|error| engine_status(&error))?))
+    Ok(replies::written(&written.map_err(|error| engine_status(node, &error))?))
 }
 
 /// The keys of a tombstone as they come in.
@@ -143,10 +143,10 @@ impl Keys {
 pub(crate) type Answers = BoxStream<'static, Result<v1::QueryResponse, Status>>;
 
 /// Encodes an answer as it is made. The first message has the index and the schema.
-pub(crate) fn answers(query: QueryStream) -> Result<Answers, Status> {
+pub(crate) fn answers(node: &Node, query: QueryStream) -> Result<Answers, Status> {
     let index = query.index().0;
     let writer = StreamWriter::try_new(Vec::new(), &query.schema()).map_err(|e| encoding(&e))?;
-    let mut encoder = Encoder { query, writer: Some(writer) };
+    let mut encoder = Encoder { node: node.clone(), query, writer: Some(writer) };
     let first = encoder.take()?;
     let head = v1::QueryResponse { index: Some(index), arrow_stream: first };
     let rest = stream::try_unfold(encoder, |mut encoder| async move {
@@ -175,6 +175,7 @@ fn encoding(error: &ArrowError) -> Status {
 
 /// A query and the writer of its answer; none when the end was written.
 struct Encoder {
+    node: Node,
     query: QueryStream,
     writer: Option<StreamWriter<Vec<u8>>>,
 }
@@ -195,7 +196,7 @@ impl Encoder {
                 writer.write(&batch).map_err(|error| encoding(&error))?;
                 self.take().map(Some)
             }
-            Some(Err(error)) => Err(engine_status(&error)),
+            Some(Err(error)) => Err(engine_status(&self.node, &error)),
             None => {
                 writer.finish().map_err(|error| encoding(&error))?;
                 let bytes = self.take()?;

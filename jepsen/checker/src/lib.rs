@@ -14,6 +14,7 @@
 pub mod append;
 pub mod bank;
 pub mod call;
+pub mod configs;
 pub mod error;
 pub mod history;
 pub mod linear;

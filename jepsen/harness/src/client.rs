@@ -50,6 +50,8 @@ pub(crate) struct Write<'a> {
     pub(crate) tag: String,
     pub(crate) session: Option<(u64, u64)>,
     pub(crate) expected_index: Option<u64>,
+    /// Where the files of a dataset go that is registered; nothing for each member's own bucket.
+    pub(crate) bucket: Option<&'static str>,
 }
 
 impl Write<'_> {
@@ -136,7 +138,7 @@ impl Lake {
             name: write.name.to_owned(),
             columns: columns.iter().map(|name| column(name)).collect(),
             key_columns: keys.iter().map(|name| (*name).to_owned()).collect(),
-            bucket: None,
+            bucket: write.bucket.map(str::to_owned),
             options: Some(options),
         };
         let mut client = self.client.clone();

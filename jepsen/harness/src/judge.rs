@@ -5,6 +5,7 @@
 //! formed are doubts, never passes.
 
 use alluvium_checker::bank::Bank;
+use alluvium_checker::configs::{self, Config};
 use alluvium_checker::linear::{Budget, Datasets, Model, Registers, Rows};
 use alluvium_checker::oracle::{self, Agreement};
 use alluvium_checker::{
@@ -37,6 +38,7 @@ pub(crate) fn judge(record: &Record, clock: &SystemClock) -> Findings {
     findings.extend(numbers(record));
     findings.extend(questions(record));
     findings.extend(testimony(record));
+    findings.extend(members(record));
     findings
 }
 
@@ -241,6 +243,19 @@ fn testimony(record: &Record) -> Findings {
     let contradictions =
         contradictions.map(|(at_ns, detail)| Finding::anomaly("log", detail, Some(at_ns)));
     changed.chain(contradictions).collect()
+}
+
+/// Members that were changed in steps whose majorities can be apart.
+fn members(record: &Record) -> Findings {
+    let Some(witness) = &record.witness else { return Findings::default() };
+    let (configs, unread) = witness.configs();
+    let unread = unread.into_iter().map(|detail| Finding::doubt("members", detail));
+    let apart = configs::apart(&configs).into_iter().map(|(one, next)| {
+        let (Config { index, sets }, Config { index: later, sets: then }) = (one, next);
+        let detail = format!("voters {sets:?} of index {index} and {then:?} of {later}");
+        Finding::anomaly("members", detail, None)
+    });
+    apart.chain(unread).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use alluvium_checker::History;
-use alluvium_world::{Digest, LogLine, Mode, Scrub, World};
+use alluvium_world::{BucketReport, Digest, LogLine, Mode, Scrub, World};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
@@ -35,6 +35,7 @@ pub(crate) struct Report {
     happenings: Vec<(u64, Option<u64>, String)>,
     digests: Vec<Value>,
     scrubs: Vec<Value>,
+    bucket: Option<Value>,
     record: Option<Record>,
     arguments: Value,
 }
@@ -73,6 +74,7 @@ impl Report {
             happenings: Vec::new(),
             digests: Vec::new(),
             scrubs: Vec::new(),
+            bucket: None,
             record: None,
             arguments,
         }
@@ -134,6 +136,17 @@ impl Report {
                 self.findings.push(Finding::anomaly("scrub", detail, None));
             }
         }
+    }
+
+    /// An object that all members see is written once: whoever puts it with other bytes would change what was attested.
+    pub(crate) fn stored(&mut self, bucket: &BucketReport) {
+        let BucketReport { objects, puts, repeats, deletes, requests, contradictions } = bucket;
+        self.bucket = Some(json!({
+            "objects": objects, "puts": puts, "repeats": repeats, "deletes": deletes,
+            "requests": requests, "contradictions": contradictions,
+        }));
+        let found = contradictions.iter();
+        self.findings.extend(found.map(|what| Finding::anomaly("bucket", what.clone(), None)));
     }
 
     /// A line at ERROR or WARN that nothing explains: somebody has to look, so it is no pass.
@@ -257,6 +270,7 @@ impl Report {
             "seconds_to_converge": self.converged.map(|took| took.as_secs_f64()),
             "digests": self.digests,
             "scrubs": self.scrubs,
+            "bucket": self.bucket,
             "notes": self.notes,
             "log": self.record.as_ref().and_then(runner::log_span),
             "misuses_refused": self.record.as_ref().map(|record| record.refused),

@@ -19,6 +19,7 @@ use crate::limits::{CONVERGE_LIMIT, DIGEST_LIMIT, PROOF_LIMIT, QUIET};
 use crate::nemesis::{self, Bounds, Deeds, chain, pause};
 use crate::report::Report;
 use crate::schedule;
+use crate::stage::Sharing;
 use crate::troupe::{Casting, Record, Reviews, Troupe};
 use crate::verdict::{Finding, Findings};
 use crate::witness::Witness;
@@ -57,13 +58,14 @@ impl Run {
         self.report.begin_phase(name, at_ns);
     }
 
-    fn casting(&self, addresses: Vec<Address>) -> Casting {
+    fn casting(&self, addresses: Vec<Address>, sharing: Sharing) -> Casting {
         Casting {
             addresses,
             workloads: self.args.workload.0.clone(),
             clients: self.args.clients,
             rate: self.args.rate,
             seed: self.args.seed,
+            sharing,
             clock: Arc::clone(&self.clock),
         }
     }
@@ -74,7 +76,7 @@ impl Run {
             |(url, node): (&String, u64)| Address { node: NodeId(node), url: url.clone() };
         let addresses: Vec<Address> = self.args.connect.iter().zip(1..).map(address).collect();
         let nodes = addresses.iter().map(|address| address.node.0).collect();
-        let troupe = Troupe::gather(self.casting(addresses))?;
+        let troupe = Troupe::gather(self.casting(addresses, Sharing::None))?;
         self.phase("clients");
         troupe.play()?;
         pause(self.args.time());
@@ -103,7 +105,8 @@ impl Run {
             self.report.happened(&world);
             return self.close(world);
         }
-        let troupe = Troupe::gather(self.casting(self.addresses(&world)))?;
+        let sharing = self.sharing(&world);
+        let troupe = Troupe::gather(self.casting(self.addresses(&world), sharing))?;
         let outcome = self.acts(&mut world, &troupe);
         if let Err(error) = outcome {
             self.report.findings.push(Finding::doubt("harness", format!("{error:#}")));
@@ -118,7 +121,7 @@ impl Run {
 
     fn build(&self, inside: &Inside) -> Result<World, Error> {
         let plant = self.args.plant.iter();
-        let is_growing = self.args.nemesis.0.iter().any(|mode| mode.family() == Family::Membership);
+        let is_growing = self.uses(Family::Membership);
         // Only who needs them gets them: other runs stay as they are.
         let are_served = self.args.nemesis.0.iter().any(|mode| mode.needs_served_disks());
         let config = WorldConfig {
@@ -131,11 +134,27 @@ impl Run {
             scratch: absolute(&self.args.out).join(WORLD),
             disk_mib: DISK_MIB,
             log_mib: self.args.log_mib,
+            shared_bucket: self.uses(Family::Objstore),
             env: plant.map(|name| ("ALLUVIUM_PLANT".to_owned(), name.clone())).collect(),
             log_level: self.args.log_level.clone(),
             clock: Arc::clone(&self.clock),
         };
         World::build(config, inside)
+    }
+
+    fn uses(&self, family: Family) -> bool {
+        self.args.nemesis.0.iter().any(|mode| mode.family() == family)
+    }
+
+    /// Puts every second dataset into the shared bucket. With even seeds all of them, where nothing but the store is to
+    /// fail: other faults need files on the members' own disks.
+    fn sharing(&self, world: &World) -> Sharing {
+        let is_alone = self.args.nemesis.0.iter().all(|mode| mode.family() == Family::Objstore);
+        match world.shared_bucket() {
+            None => Sharing::None,
+            Some(bucket) if is_alone && self.args.seed.is_multiple_of(2) => Sharing::All(bucket),
+            Some(bucket) => Sharing::Half(bucket, self.args.seed),
+        }
     }
 
     fn addresses(&self, world: &World) -> Vec<Address> {
@@ -256,6 +275,9 @@ impl Run {
         match world.scrub_offline() {
             Ok(scrubs) => self.report.scrubbed(&scrubs),
             Err(error) => self.fault("scrub", &error),
+        }
+        if let Some(bucket) = world.bucket_report() {
+            self.report.stored(&bucket);
         }
         match world.unexpected_log_lines() {
             Ok(lines) => self.report.logged(&lines),

@@ -27,7 +27,8 @@ const fn hold_ms(family: Family) -> (u64, u64) {
         Family::Kill => (1_500, 4_000),
         Family::Powercut => (1_500, 3_000),
         Family::Pause => (2_000, 7_000),
-        Family::Partition | Family::Wire => (4_000, 9_000),
+        // Files are put now and then, and every mode of the store is to be met by some.
+        Family::Partition | Family::Wire | Family::Objstore => (4_000, 9_000),
         Family::Membership | Family::Upgrade => (1_500, 2_000),
         Family::Bitflip | Family::FsyncFail => (2_000, 4_000),
         Family::FsyncLie
@@ -37,7 +38,6 @@ const fn hold_ms(family: Family) -> (u64, u64) {
         | Family::Enospc
         | Family::Slowdisk
         | Family::Clock
-        | Family::Objstore
         | Family::Resource => (3_000, 7_000),
     }
 }

@@ -16,7 +16,7 @@ use crate::client::{Address, Lake, Write};
 use crate::limits;
 use crate::outcome::{Certainty, Fault, NOT_CONNECTED};
 use crate::recorder::{Ending, Recorder, Told};
-use crate::workloads::Workload;
+use crate::workloads::{Workload, number};
 
 /// What all clients share. It lives on their thread.
 #[derive(Debug)]
@@ -29,11 +29,43 @@ pub(crate) struct Stage {
     pub(crate) pace: Duration,
     /// The highest index that anybody saw.
     pub(crate) seen: Cell<u64>,
+    /// Where the files of datasets go.
+    pub(crate) sharing: Sharing,
+}
+
+/// Which datasets keep their files in the bucket that all nodes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Sharing {
+    /// None: there is no such bucket.
+    #[default]
+    None,
+    /// All of them.
+    All(&'static str),
+    /// Every second one; the number decides which.
+    Half(&'static str, u64),
+}
+
+impl Sharing {
+    /// Returns the bucket of a dataset, the same whoever asks: a name is registered by several clients. Nothing means
+    /// each member's own.
+    pub(crate) fn bucket_of(self, name: &str) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::All(bucket) => Some(bucket),
+            Self::Half(bucket, turn) => {
+                // The books of one kind take turns, and so do the kinds.
+                let letters = name.bytes().take_while(|byte| *byte != b'-').map(u64::from);
+                let place = letters.fold(number(name), u64::wrapping_add);
+                place.wrapping_add(turn).is_multiple_of(2).then_some(bucket)
+            }
+        }
+    }
 }
 
 impl Stage {
     pub(crate) fn new(recorder: Recorder, addresses: Vec<Address>, pace: Duration) -> Self {
-        Self { recorder, addresses, is_over: Arc::default(), pace, seen: Cell::new(0) }
+        let sharing = Sharing::default();
+        Self { recorder, addresses, is_over: Arc::default(), pace, seen: Cell::new(0), sharing }
     }
 }
 
@@ -94,7 +126,8 @@ impl<'a> Client<'a> {
     /// A write of this client to a dataset.
     pub(crate) fn write<'n>(&self, name: &'n str) -> Write<'n> {
         let tag = self.stage.recorder.tag(self.workload);
-        Write { name, tag, ..Write::default() }
+        let bucket = self.stage.sharing.bucket_of(name);
+        Write { name, tag, bucket, ..Write::default() }
     }
 
     /// Makes a call, records it in a book, and goes on as another process where its outcome is in doubt.
@@ -147,4 +180,27 @@ pub(crate) fn done(index: Result<u64, Fault>) -> Told {
 pub(crate) fn pick(prng: &mut Prng, length: usize) -> usize {
     let bound = u64::try_from(length).unwrap_or(u64::MAX).max(1);
     usize::try_from(prng.below(bound)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workloads::book;
+
+    #[test]
+    fn every_second_dataset_of_a_kind_is_in_the_shared_bucket_and_the_seed_decides_which() {
+        let is_shared = |turn, name: &str| Sharing::Half("lake", turn).bucket_of(name).is_some();
+        for turn in [0, 1, 7] {
+            for prefix in ["w1", "w3", "w4", "w5rows"] {
+                let shared = (1..=10).filter(|number| is_shared(turn, &book(prefix, *number)));
+                assert_eq!(shared.count(), 5, "{prefix} {turn}");
+            }
+            assert_ne!(is_shared(turn, "w7-table"), is_shared(turn + 1, "w7-table"));
+            let ours = is_shared(turn, "w3-0001");
+            assert_ne!(ours, is_shared(turn, "w3-0002"));
+            assert_ne!(ours, is_shared(turn + 1, "w3-0001"));
+        }
+        assert_eq!(Sharing::All("lake").bucket_of("w3-0001"), Some("lake"));
+        assert_eq!(Sharing::None.bucket_of("w3-0001"), None);
+    }
 }

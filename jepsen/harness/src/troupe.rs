@@ -17,7 +17,7 @@ use futures::future::join_all;
 use crate::client::{Address, Lake};
 use crate::limits;
 use crate::recorder::{Ending, Recorder, Trace};
-use crate::stage::{Client, Stage};
+use crate::stage::{Client, Sharing, Stage};
 use crate::witness::Witness;
 use crate::workloads::sessions::Misuse;
 use crate::workloads::table::{Asked, Changed};
@@ -32,6 +32,8 @@ pub(crate) struct Casting {
     /// Operations a second of all clients, at most.
     pub(crate) rate: u64,
     pub(crate) seed: u64,
+    /// Where the files of datasets go.
+    pub(crate) sharing: Sharing,
     pub(crate) clock: Arc<SystemClock>,
 }
 
@@ -148,6 +150,7 @@ fn perform(
     let pace = Duration::from_micros(1_000_000 * clients / casting.rate.max(1));
     let mut stage = Stage::new(recorder, casting.addresses.clone(), pace);
     stage.is_over = is_over;
+    stage.sharing = casting.sharing;
     let shared = Shared::default();
     let witness = Witness::default();
     let mut backstage =

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 
+use alluvium_checker::configs::Config;
 use alluvium_proto::v1::LogRecord;
 
 use crate::client::Lake;
@@ -20,11 +21,16 @@ use crate::workloads::Workload;
 /// The first entry that a client may ask for: the one before it founds the cluster.
 const FIRST: u64 = 1;
 
+/// The kind of entries that say who votes.
+const MEMBERSHIP: &str = "membership";
+
 /// What an entry is, on whichever node and whenever it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     kind: String,
     actor: Option<String>,
+    /// Who votes, of an entry that changes it.
+    members: Option<String>,
     proposed_at_ms: Option<u64>,
     bytes: u64,
 }
@@ -46,12 +52,9 @@ impl Witness {
 
     /// The first entry that nobody read, of those up to the last one that somebody did.
     pub(crate) fn gap(&self) -> Option<u64> {
-        for (expected, index) in (FIRST..).zip(self.entries.keys()) {
-            if *index != expected {
-                return Some(expected);
-            }
-        }
-        self.entries.is_empty().then_some(FIRST)
+        let mut read = (FIRST..).zip(self.entries.keys());
+        let gap = read.find_map(|(expected, index)| (*index != expected).then_some(expected));
+        gap.or_else(|| self.entries.is_empty().then_some(FIRST))
     }
 
     /// The indexes of each name.
@@ -67,9 +70,23 @@ impl Witness {
         places
     }
 
+    /// The sets of voters, one after another, and what of an entry could not be read.
+    pub(crate) fn configs(&self) -> (Vec<Config>, Vec<String>) {
+        let (mut configs, mut unread) = (Vec::new(), Vec::new());
+        for (index, entry) in &self.entries {
+            let Some(words) = &entry.members else { continue };
+            match Config::parse(*index, words) {
+                Some(config) => configs.push(config),
+                None => unread.push(format!("the members at index {index} are {words:?}")),
+            }
+        }
+        (configs, unread)
+    }
+
     fn take(&mut self, node: u64, record: LogRecord) {
-        let LogRecord { index, kind, actor, proposed_at_ms, bytes, .. } = record;
-        let told = Entry { kind, actor, proposed_at_ms, bytes };
+        let LogRecord { index, kind, actor, proposed_at_ms, bytes, detail, .. } = record;
+        let members = (kind == MEMBERSHIP).then_some(detail);
+        let told = Entry { kind, actor, members, proposed_at_ms, bytes };
         match self.entries.entry(index) {
             Slot::Vacant(slot) => {
                 slot.insert(told);

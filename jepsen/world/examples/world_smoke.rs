@@ -57,6 +57,8 @@ fn main() -> ExitCode {
         scratch: PathBuf::from(argument("scratch", "/tmp/world-smoke")),
         disk_mib: number("disk", 768),
         log_mib: 4,
+        // The load is in the nodes' own buckets, so that nobody would meet a fault of this one.
+        shared_bucket: false,
         env: Vec::new(),
         log_level: "info,openraft=error".to_owned(),
         clock: Arc::clone(&clock),

@@ -7,7 +7,7 @@
 //!
 //! Does not: run clients, judge histories, or use anything of the product but its program.
 //!
-//! Reading order: [`enter`], [`World`], [`Mode`], then `wire`, `disk`, `served` and `cgroup`, which they stand on.
+//! Reading order: [`enter`], [`World`], [`Mode`], then `wire`, `disk`, `served`, `cgroup` and `store`, which they stand on.
 
 mod cgroup;
 mod command;
@@ -22,6 +22,7 @@ mod node;
 mod operator;
 mod served;
 mod shim;
+mod store;
 mod sys;
 pub mod wire;
 pub mod world;
@@ -32,6 +33,7 @@ pub use error::Error;
 pub use fault::{FaultId, Healed, Installed, Observation};
 pub use mode::{Family, Mode};
 pub use served::Loss;
+pub use store::BucketReport;
 pub use world::{
     Convergence, Digest, Happening, LogLine, NodeId, Replaced, Scrub, World, WorldConfig,
 };

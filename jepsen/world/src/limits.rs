@@ -36,7 +36,15 @@ pub const VERIFY: Duration = Duration::from_secs(300);
 pub const ABORT: Duration = Duration::from_secs(3);
 /// How long an installed fault is waited for to have an effect.
 pub const EFFECT: Duration = Duration::from_secs(4);
+/// How long a node waits for one answer of the store: its own default is as long as a large file may take.
+pub const STORE_DEADLINE: Duration = Duration::from_secs(3);
+/// How long an answer of the store is held that is to come too late.
+pub const STORE_HOLD: Duration = Duration::from_secs(6);
+/// The largest request of the store that is heard to its end though it is refused.
+pub const STORE_OBJECT_BYTES: usize = 64 << 20;
 /// How long a leader is waited for when a fault needs one.
 pub const LEADER: Duration = Duration::from_secs(15);
 /// How much a served disk keeps in memory until it is flushed.
 pub const UNFLUSHED_BYTES: usize = 64 << 20;
+
+const _: () = assert!(STORE_DEADLINE.as_secs() < STORE_HOLD.as_secs());

@@ -104,37 +104,13 @@ modes! {
     }
     Upgrade "upgrade" { UpgradeRoll "roll", UpgradeRollback "rollback" }
     Objstore "objstore" {
-        ObjstoreErrors "errors", ObjstoreLost "lost-response", ObjstoreDamage "damage",
+        ObjstoreErrors "errors", ObjstoreLost "lost-response", ObjstoreSlow "slow",
+        ObjstoreAway "away", ObjstoreDamage "damage",
     }
     Resource "resource" { ResourceCpu "cpu", ResourceMem "mem" }
 }
 
 impl Mode {
-    /// Returns why this world cannot do it at all; nothing when it can.
-    #[must_use]
-    pub const fn not_offered(self) -> Option<&'static str> {
-        match self.family() {
-            Family::Objstore => Some("nodes share no bucket yet: each has one of its own"),
-            Family::Kill
-            | Family::Pause
-            | Family::Partition
-            | Family::Wire
-            | Family::Powercut
-            | Family::Bitflip
-            | Family::FsyncFail
-            | Family::FsyncLie
-            | Family::Eio
-            | Family::Strace
-            | Family::Device
-            | Family::Enospc
-            | Family::Slowdisk
-            | Family::Clock
-            | Family::Membership
-            | Family::Upgrade
-            | Family::Resource => None,
-        }
-    }
-
     /// Whether it needs a world whose disks are [served](crate::Disks::Served).
     #[must_use]
     pub const fn needs_served_disks(self) -> bool {
@@ -198,7 +174,7 @@ mod tests {
             assert_eq!(mode.name().parse::<Mode>().unwrap(), *mode);
             assert!(mode.family().modes().contains(mode), "{mode}");
         }
-        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (18, 65));
+        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (18, 67));
     }
 
     #[test]

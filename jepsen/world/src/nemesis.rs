@@ -17,6 +17,7 @@ mod device;
 mod disks;
 mod links;
 mod membership;
+mod objstore;
 mod processes;
 mod resources;
 mod served;
@@ -34,6 +35,7 @@ use crate::limits;
 use crate::mode::{Family, Mode};
 use crate::served::Counters as Tally;
 use crate::shim::{Dial, Reading, Trap};
+use crate::store::Met;
 use crate::wire::{Counters, Link, Rule};
 use crate::world::{NodeId, World};
 
@@ -104,6 +106,12 @@ pub(crate) enum Undo {
         node: NodeId,
         path: PathBuf,
     },
+    /// A store that does something wrong; the counters of before show what was met.
+    Store {
+        before: Met,
+    },
+    /// An object of the store that is damaged.
+    Object,
     /// A member that came is to go again.
     Shrink(NodeId),
     /// A member that went is to come again.
@@ -116,7 +124,7 @@ impl Undo {
     /// Returns when it is undone among others: the smaller, the earlier.
     const fn turn(&self) -> u8 {
         match self {
-            Self::Links { .. } | Self::Resume(_) => 0,
+            Self::Links { .. } | Self::Resume(_) | Self::Store { .. } | Self::Object => 0,
             Self::Nothing
             | Self::Space(_)
             | Self::Served { .. }
@@ -158,9 +166,6 @@ impl World {
     /// [`Error::NotOffered`] and [`Error::NotNow`] are skips; others are faults of the harness, or of the product where
     /// the fault is an operator's procedure that must succeed (`membership`, `upgrade`).
     pub fn install(&mut self, mode: Mode) -> Result<Installed, Error> {
-        if let Some(reason) = mode.not_offered() {
-            return Err(Error::NotOffered { mode, reason: reason.to_owned() });
-        }
         // An operator changes a cluster that is well; and what a call that timed out has done is not known here.
         let is_procedure = matches!(mode.family(), Family::Membership | Family::Upgrade);
         if is_procedure && !self.is_well() {
@@ -181,7 +186,7 @@ impl World {
             Family::Membership => self.install_membership(mode),
             Family::Upgrade => self.install_upgrade(mode),
             Family::Resource => self.install_on_resources(mode),
-            Family::Objstore => unreachable!("it is not offered, as was said above"),
+            Family::Objstore => self.install_on_store(mode),
         };
         let done = match done {
             Ok(done) => done,
@@ -233,6 +238,8 @@ impl World {
             Undo::Clocks { nodes, dial, before } => self.observe_clocks(nodes, *dial, before)?,
             Undo::Cpu { node, before } => self.observe_cpu(*node, *before)?,
             Undo::Memory { node, before } => self.observe_memory(*node, *before)?,
+            Undo::Store { before } => self.observe_store(active.installed.mode, *before),
+            Undo::Object => self.observe_object(),
             Undo::Nothing
             | Undo::Start(_)
             | Undo::Resume(_)
@@ -292,6 +299,8 @@ impl World {
             Undo::Clocks { nodes, dial, .. } => self.undo_clocks(&nodes, dial),
             Undo::Cpu { node, .. } => self.undo_cpu(node),
             Undo::Memory { node, .. } => self.undo_memory(node),
+            Undo::Store { .. } => Ok(self.undo_store()),
+            Undo::Object => Ok(self.undo_object()),
             Undo::Shrink(node) | Undo::DataFile { node, .. } if self.member_id(node).is_none() => {
                 Ok(Undone::of(format!("{node} was removed meanwhile")))
             }

@@ -107,10 +107,16 @@ impl Operator {
         id.ok_or_else(|| Error::Unreadable { line: line.to_string(), said })
     }
 
-    /// Verifies a directory that no process has open.
-    pub(crate) fn verify(&self, dir: &Path, temporary: &Path) -> Result<Verified, Error> {
-        let line = self.line(&["verify"]).arg("--data-dir").path(dir);
-        let line = line.env("TMPDIR", temporary.to_string_lossy());
+    /// Verifies a directory that no process has open, with what it has in the bucket that `bucket` names.
+    pub(crate) fn verify(
+        &self,
+        dir: &Path,
+        bucket: &[String],
+        env: &[(String, String)],
+    ) -> Result<Verified, Error> {
+        let mut line = self.line(&["verify"]).arg("--data-dir").path(dir);
+        line = bucket.iter().fold(line, Line::arg);
+        line = env.iter().fold(line, |line, (name, value)| line.env(name, value));
         let output = line.output(limits::VERIFY)?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let answer: Option<Value> = serde_json::from_str(&said).ok();

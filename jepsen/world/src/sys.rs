@@ -74,6 +74,14 @@ pub(crate) fn new_network() -> io::Result<()> {
     checked(result).map(drop)
 }
 
+/// Moves the calling thread, and no other, into the network namespace that a file names.
+pub(crate) fn enter_network(namespace: &File) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "the standard library has no namespaces")]
+    // SAFETY: the descriptor is open, no memory is passed, and the call concerns the calling thread alone.
+    let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+    checked(result).map(drop)
+}
+
 /// Opens a TUN device of this name in the calling thread's network namespace.
 pub(crate) fn open_tun(name: &str) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;

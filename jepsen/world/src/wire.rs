@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -77,6 +77,20 @@ impl Wire {
     pub(crate) fn namespace(&self, end: u8) -> PathBuf {
         let descriptor = self.namespaces.get(&end).map_or(-1, File::as_raw_fd);
         PathBuf::from(format!("/proc/{}/fd/{descriptor}", std::process::id()))
+    }
+
+    /// Listens at an end: what is accepted belongs to the end's namespace, whoever serves it.
+    pub(crate) fn listen(&self, end: u8, port: u16) -> Result<TcpListener, Error> {
+        let failed = || Error::io(format!("listen at {}:{port}", address(end)));
+        let namespace = File::open(self.namespace(end)).map_err(failed())?;
+        // A thread of its own, because it stays in that namespace.
+        let bind = move || {
+            sys::enter_network(&namespace)?;
+            #[expect(clippy::disallowed_methods, reason = "the namespace has no other server")]
+            TcpListener::bind((address(end), port))
+        };
+        let bound = spawn::thread("listen", bind).map_err(Error::io("start a thread"))?.join();
+        bound.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map_err(failed())
     }
 
     /// Changes how directed links treat packets, all of them between the same two packets.

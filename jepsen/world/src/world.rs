@@ -34,6 +34,7 @@ use crate::node::{Node, Version};
 use crate::operator::Operator;
 use crate::served;
 use crate::shim::{self, Page};
+use crate::store::{self, BucketReport, Store};
 use crate::wire::{self, Wire};
 
 /// A node's place in the world, from 1: its address, namespace, disk and control group. It stays when the node is
@@ -68,6 +69,8 @@ pub struct WorldConfig {
     pub disks: Disks,
     /// How much log a node keeps, in MiB, beyond what it needs.
     pub log_mib: u64,
+    /// Whether there is a store with a bucket that all nodes share.
+    pub shared_bucket: bool,
     /// More variables for each node's environment.
     pub env: Vec<(String, String)>,
     /// The `--log-level` of each node.
@@ -81,6 +84,8 @@ pub struct WorldConfig {
 pub struct World {
     pub(crate) config: WorldConfig,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
+    /// The bucket that all nodes share. Before the network, because it ends first.
+    pub(crate) store: Option<Store>,
     pub(crate) wire: Wire,
     pub(crate) operator: Operator,
     pub(crate) prng: Prng,
@@ -113,13 +118,25 @@ impl World {
         let shim = shim::compile(&scratch)?;
         let ends: Vec<u8> = (1..=config.nodes + config.spares).collect();
         let decisions = scratch.join("wire.log");
-        let wire = Wire::build(&ends, config.seed, &config.clock, &decisions)?;
+        let more = config.shared_bucket.then_some(store::END);
+        let all: Vec<u8> = ends.iter().copied().chain(more).collect();
+        let wire = Wire::build(&all, config.seed, &config.clock, &decisions)?;
+        let store = match config.shared_bucket {
+            true => {
+                let listener = wire.listen(store::END, store::PORT)?;
+                // A sequence of chance of its own, as the switch has one.
+                let seed = config.seed.rotate_left(32) ^ u64::from(store::PORT);
+                Some(Store::start(listener, seed, &config.clock)?)
+            }
+            false => None,
+        };
         let unserved = match config.disks {
             Disks::Served => served::missing(),
             Disks::Plain => Some("the disks of this world are plain files".to_owned()),
         };
         let mut world = Self {
             nodes: BTreeMap::new(),
+            store,
             wire,
             operator: Operator::new(&config.binary),
             // The switch has the seed itself; two users of one sequence would not be independent.
@@ -184,6 +201,28 @@ impl World {
     #[must_use]
     pub fn member_id(&self, node: NodeId) -> Option<u64> {
         self.nodes.get(&node).and_then(|node| node.member)
+    }
+
+    /// Returns the name of the bucket that all nodes share; nothing when there is none.
+    #[must_use]
+    pub fn shared_bucket(&self) -> Option<&'static str> {
+        self.store.as_ref().map(|_| store::BUCKET)
+    }
+
+    /// Returns what is and was in the bucket that all nodes share; nothing when there is none.
+    #[must_use]
+    pub fn bucket_report(&self) -> Option<BucketReport> {
+        self.store.as_ref().map(Store::report)
+    }
+
+    /// Returns the variables that say how the shared bucket is reached: none when there is none.
+    pub(crate) fn store_env(&self) -> Vec<(String, String)> {
+        self.store.as_ref().map(|_| Store::env()).unwrap_or_default()
+    }
+
+    /// Returns the flags that tell a node of the shared bucket: none when there is none.
+    pub(crate) fn store_words(&self) -> Vec<String> {
+        self.store.as_ref().map(|_| Store::words().to_vec()).unwrap_or_default()
     }
 
     /// Returns the network, for rules and counters of the caller's own.

@@ -4,7 +4,7 @@
 //! the machine does not allow it. Each check makes a world of its own, without the product.
 
 use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use alluvium_stdx::{Clock as _, SystemClock, durable};
 use alluvium_world::wire::{self, CLIENTS, Counters, Rule};
-use alluvium_world::{Disks, Error, Inside, Loss, NodeId, World, WorldConfig, enter};
+use alluvium_world::{Disks, Error, Inside, Loss, Mode, NodeId, World, WorldConfig, enter};
 
 const ONE: NodeId = NodeId(1);
 const TO_ONE: (u8, u8) = (CLIENTS, 1);
@@ -22,7 +22,7 @@ const LONG: Duration = Duration::from_secs(10);
 
 type Check = fn(&Inside, &Path);
 
-const CHECKS: [(&str, Check); 10] = [
+const CHECKS: [(&str, Check); 11] = [
     ("the_switch_treats_packets_as_its_rules_say", switch),
     ("a_power_cut_keeps_what_was_synced_and_loses_the_rest", power_cut),
     ("a_sync_fails_once_and_then_lies", sync),
@@ -32,6 +32,7 @@ const CHECKS: [(&str, Check); 10] = [
     ("a_clock_is_wrong_at_one_place_alone", clock),
     ("a_monotonic_clock_has_another_rate_for_those_who_read_it_and_those_who_wait", steady_clock),
     ("every_place_has_a_disk_and_an_address_of_its_own", places),
+    ("a_store_does_what_its_fault_says_and_a_fault_that_nobody_met_is_not_observed", store),
     ("nothing_is_left_behind_by_an_end_or_a_panic", left_behind),
 ];
 
@@ -99,6 +100,7 @@ fn config(scratch: &Path, disks: Disks) -> WorldConfig {
         scratch: scratch.to_owned(),
         disk_mib: 64,
         log_mib: 4,
+        shared_bucket: false,
         env: Vec::new(),
         log_level: "info".to_owned(),
         clock: Arc::new(SystemClock::new()),
@@ -394,6 +396,52 @@ fn places(inside: &Inside, scratch: &Path) {
         let address = world.run_at(place, &["ip", "-o", "-4", "address"], LONG).expect("ip");
         assert!(address.contains(&format!("{}/24", wire::address(place.0))), "{address}");
     }
+    world.close().expect("an end");
+}
+
+/// Asks the store for an object without saying who asks. Returns the status, if one came, and how long it took.
+fn ask() -> (Option<u16>, Duration) {
+    let clock = SystemClock::new();
+    let address = SocketAddr::from((wire::address(101), 9_000));
+    let mut stream = TcpStream::connect_timeout(&address, LONG).expect("it listens");
+    stream.set_read_timeout(Some(SHORT)).expect("a limit");
+    let mut said = String::new();
+    // What comes before the end or the limit counts.
+    drop(stream.write_all(b"GET /lake/a HTTP/1.1\r\nHost: lake\r\nConnection: close\r\n\r\n"));
+    drop(stream.read_to_string(&mut said));
+    let status = said.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status, Duration::from_nanos(clock.monotonic_ns()))
+}
+
+fn store(inside: &Inside, scratch: &Path) {
+    let config = WorldConfig { shared_bucket: true, ..config(scratch, Disks::Plain) };
+    let mut world = World::build(config, inside).expect("a world");
+    let under = |world: &mut World, mode: Mode, asks: usize| {
+        let installed = world.install(mode).expect("installed");
+        let again = world.install(mode).expect_err("one at a time");
+        assert!(matches!(again, Error::NotNow { .. }), "{again}");
+        let answers: Vec<_> = (0..asks).map(|_| ask()).collect();
+        (answers, world.heal(&installed).expect("healed").observation.is_observed())
+    };
+    // Who does not say who asks is refused, and that is an answer.
+    assert_eq!(ask().0, Some(403));
+    let (answers, observed) = under(&mut world, Mode::ObjstoreErrors, 40);
+    let failed = |status: &Option<u16>| status.is_some_and(|one| [500, 503, 429].contains(&one));
+    assert!(observed && answers.iter().any(|(status, _)| failed(status)), "{answers:?}");
+    let (answers, observed) = under(&mut world, Mode::ObjstoreSlow, 1);
+    assert!(observed || answers[0].0.is_none(), "it was late, or too late: {answers:?}");
+    assert!(answers[0].1 >= Duration::from_millis(50), "{answers:?}");
+    for _ in 0..4 {
+        let (answers, observed) = under(&mut world, Mode::ObjstoreAway, 1);
+        assert!(observed && answers[0].0.is_none(), "{answers:?}");
+    }
+    let (answers, observed) = under(&mut world, Mode::ObjstoreLost, 3);
+    assert!(!observed && answers.iter().all(|(status, _)| *status == Some(403)), "no put came");
+    let none = world.install(Mode::ObjstoreDamage).expect_err("there is no object");
+    assert!(matches!(none, Error::NotNow { .. }), "{none}");
+    assert_eq!(ask().0, Some(403), "all is well again");
+    let report = world.bucket_report().expect("there is one");
+    assert_eq!((report.objects, report.contradictions), (0, Vec::new()));
     world.close().expect("an end");
 }
 

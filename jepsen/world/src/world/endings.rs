@@ -6,19 +6,22 @@ use super::{Digest, LogLine, NodeId, Scrub, World, log_lines};
 use crate::error::Error;
 
 impl World {
-    /// Verifies the directory of every member that does not run.
+    /// Verifies the directory of every member that does not run, and what it knows to be in the shared bucket.
     ///
     /// # Errors
     /// Faults of the harness. Damage is a result.
     pub fn scrub_offline(&mut self) -> Result<Vec<Scrub>, Error> {
-        let temporary = self.config.scratch.join("temporary");
+        let temporary = self.config.scratch.join("temporary").to_string_lossy().into_owned();
+        let mut env = self.store_env();
+        env.push(("TMPDIR".to_owned(), temporary));
+        let bucket = self.store_words();
         let mut scrubs = Vec::new();
         for id in self.node_ids() {
             if self.node_mut(id).is_running() {
                 continue;
             }
             let node = self.node(id);
-            let verified = self.operator.verify(&node.disk.node_dir(), &temporary)?;
+            let verified = self.operator.verify(&node.disk.node_dir(), &bucket, &env)?;
             let names: Vec<String> = node
                 .damaged
                 .iter()

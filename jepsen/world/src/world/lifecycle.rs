@@ -101,6 +101,7 @@ impl World {
         let temporary = self.config.scratch.join("temporary");
         env.push(("TMPDIR".to_owned(), temporary.to_string_lossy().into_owned()));
         env.push(("HOME".to_owned(), "/nonexistent".to_owned()));
+        env.extend(self.store_env());
         env.extend(self.config.env.iter().cloned());
         NodeProcess::start(&Launch {
             namespace: &self.wire.namespace(place.0),
@@ -126,6 +127,7 @@ impl World {
         words.extend(["--listen".to_owned(), format!("{}:7171", wire::address(place.0))]);
         let level = self.config.log_level.clone();
         words.extend(["--insecure", "--log-level", &level].map(str::to_owned));
+        words.extend(self.store_words());
         if matches!(self.node(place).version, Version::Current) {
             words.extend(self.log_words());
         }

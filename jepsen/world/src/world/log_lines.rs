@@ -141,8 +141,8 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         sign: "nobody took the leadership over",
-        by: ANY_LOSS,
-        reason: "a leader that stops while it has no majority finds nobody",
+        by: &[],
+        reason: "a leader that stops while it has no majority finds nobody: at the end of a run they all stop",
     },
     Allowed {
         sign: "the log is poisoned since",
@@ -184,7 +184,26 @@ const ALLOWED: &[Allowed] = &[
         by: &[Family::Bitflip],
         reason: "the same, of a snapshot",
     },
-    Allowed { sign: "the scrub found damage", by: &[Family::Bitflip], reason: "it looked" },
+    Allowed {
+        sign: "the scrub found damage",
+        by: &[Family::Bitflip, Family::Objstore],
+        reason: "it looked",
+    },
+    Allowed {
+        sign: "the scrub could not read a file",
+        by: &[Family::Objstore],
+        reason: "it lies in a store that did not answer",
+    },
+    Allowed {
+        sign: "cannot be believed",
+        by: &[Family::Objstore],
+        reason: "a call that failed because an object was damaged; where none was, its answer is an anomaly",
+    },
+    Allowed {
+        sign: "compaction given up",
+        by: &[Family::Objstore],
+        reason: "what it reads was damaged, and nothing was changed",
+    },
     Allowed {
         sign: "open calls did not end in time",
         by: ANY_LOSS,
@@ -205,8 +224,9 @@ const ALLOWED: &[Allowed] = &[
             Family::Device,
             Family::Powercut,
             Family::Slowdisk,
+            Family::Objstore,
         ],
-        reason: "background jobs on a disk that refuses",
+        reason: "background jobs on a disk or a store that refuses",
     },
     Allowed { sign: "log maintenance failed", by: FAILED_CALL, reason: "the same" },
 ];

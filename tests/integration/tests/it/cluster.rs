@@ -409,6 +409,13 @@ async fn a_single_node_grows_to_three_in_place_and_shrinks_back() {
     until("it is alone", || async { nodes[0].members().len() == 1 }).await;
     nodes[0].append(&caller(), "t", vec![rows(20..30)]).await.expect("acknowledged");
     check_same(&nodes[..1], 30, (0..30).sum()).await;
+    let log = nodes[0].log(Some(LogIndex(0)), 1_000).await.expect("reads");
+    let said = log.into_iter().filter(|record| record.kind == "membership");
+    let said: Vec<String> = said.map(|record| record.detail).collect();
+    assert_eq!(said.last().map(String::as_str), Some("voters 1"), "{said:?}");
+    for step in ["voters 1; learners 2", "voters 1, 2, 3", "voters 1, 2, 3 and 1"] {
+        assert!(said.iter().any(|words| words == step), "{step}: {said:?}");
+    }
     for node in nodes {
         node.shutdown().await.expect("stops");
     }
