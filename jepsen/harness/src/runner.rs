@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use alluvium_checker::NodeId;
 use alluvium_stdx::{Clock, SystemClock};
-use alluvium_world::{Error, Family, Inside, Mode, World, WorldConfig};
+use alluvium_world::{Disks, Error, Family, Inside, Mode, World, WorldConfig};
 use anyhow::Context as _;
 
 use crate::args::Args;
@@ -122,7 +122,10 @@ impl Run {
     fn build(&self, inside: &Inside) -> Result<World, Error> {
         let plant = self.args.plant.iter();
         let is_growing = self.uses(Family::Membership);
+        // Only who needs them gets them: other runs stay as they are.
+        let are_served = self.args.nemesis.0.iter().any(|mode| mode.needs_served_disks());
         let config = WorldConfig {
+            disks: if are_served { Disks::Served } else { Disks::Plain },
             nodes: self.args.nodes,
             spares: if is_growing { SPARES } else { 0 },
             seed: self.args.seed,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use alluvium_stdx::{Prng, SystemClock, spawn};
-use alluvium_world::{Error, Mode, World, WorldConfig, enter};
+use alluvium_world::{Disks, Error, Mode, World, WorldConfig, enter};
 
 /// How long a fault is in place.
 const IN_PLACE: Duration = Duration::from_secs(4);
@@ -44,7 +44,11 @@ fn main() -> ExitCode {
     let number =
         |key: &str, default: u64| given(key).and_then(|one| one.parse().ok()).unwrap_or(default);
     let clock = Arc::new(SystemClock::new());
+    let modes = Mode::parse_list(&argument("modes", "all"));
+    let is_served = |modes: &Vec<Mode>| modes.iter().any(|mode| mode.needs_served_disks());
+    let are_served = modes.as_ref().is_ok_and(is_served);
     let config = WorldConfig {
+        disks: if are_served { Disks::Served } else { Disks::Plain },
         nodes: u8::try_from(number("nodes", 3)).unwrap_or(3),
         spares: 1,
         seed: number("seed", 1),
@@ -59,7 +63,6 @@ fn main() -> ExitCode {
         log_level: "info,openraft=error".to_owned(),
         clock: Arc::clone(&clock),
     };
-    let modes = Mode::parse_list(&argument("modes", "all"));
     let (binary, rounds, seed) = (config.binary.clone(), number("rounds", 0), config.seed);
     let done = modes.and_then(|modes| {
         let mut world = World::build(config, &inside)?;

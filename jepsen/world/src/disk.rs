@@ -1,5 +1,6 @@
 //! A disk for each node: an ext4 file system in a file, on a loop device of its own. The file can be moved into memory
-//! that then ends: a device that fails below the file system, with all that the kernel makes of it.
+//! that then ends, or be served by a file system of ours: devices that fail below the file system, with all that the
+//! kernel makes of it.
 //!
 //! Guarantees: [`Disk::cut`] drops what was not synced, as a power cut does: the journal is not flushed, and data that
 //! was only in memory is gone. Must not be used from outside of [`crate::enter`]'s mount namespace, which is what
@@ -7,12 +8,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alluvium_stdx::Prng;
+
 use crate::command::{Line, sleep};
 use crate::error::Error;
+use crate::served::{Loss, Served};
 use crate::{limits, sys};
 
 /// The file that fills the disk.
@@ -31,23 +36,43 @@ const PROBE_BYTES: usize = 8 << 20;
 /// The last exit code of `e2fsck` that says that all is well now.
 const REPAIRED: i32 = 2;
 
+/// What the disks of a world are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disks {
+    /// Files of the machine.
+    Plain,
+    /// Files of a file system of ours, which can lose, fail and stall. Where the machine has none, they are plain.
+    Served,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Disk {
     image: PathBuf,
     mount: PathBuf,
+    /// Who stands between the image and the loop device, if anybody.
+    served: Option<Served>,
     /// The memory that has the image now, instead of the machine's disk.
     memory: Option<PathBuf>,
 }
 
 impl Disk {
     /// Makes an empty disk and mounts it.
-    pub(crate) fn make(image: PathBuf, mount: PathBuf, mib: u64) -> Result<Self, Error> {
+    pub(crate) fn make(
+        image: PathBuf,
+        mount: PathBuf,
+        mib: u64,
+        disks: Disks,
+    ) -> Result<Self, Error> {
         fs::create_dir_all(&mount).map_err(Error::io(format!("make {}", mount.display())))?;
         let file = File::create(&image).map_err(Error::io(format!("make {}", image.display())))?;
         file.set_len(mib << 20).map_err(Error::io(format!("size {}", image.display())))?;
-        let disk = Self { image, mount, memory: None };
+        let mut disk = Self { image, mount, served: None, memory: None };
         disk.format()?;
+        if disks == Disks::Served {
+            let place = disk.image.with_extension("served");
+            disk.served = Some(Served::make(disk.image.clone(), place)?);
+        }
         disk.mount()?;
         Ok(disk)
     }
@@ -74,13 +99,15 @@ impl Disk {
     /// Returns the file that the loop device is on.
     fn device_file(&self) -> PathBuf {
         let moved = self.memory.as_ref().map(|memory| memory.join(MOVED));
-        moved.unwrap_or_else(|| self.image.clone())
+        let served = self.served.as_ref().map(Served::file);
+        moved.or(served).unwrap_or_else(|| self.image.clone())
     }
 
     /// Moves a disk that nobody uses into memory, with as much room as it may ever need.
     pub(crate) fn move_to_memory(&mut self) -> Result<(), Error> {
         assert!(self.memory.is_none(), "it was moved back before");
         self.unmount()?;
+        self.settle()?;
         let memory = self.image.with_extension("memory");
         fs::create_dir_all(&memory).map_err(Error::io(format!("make {}", memory.display())))?;
         let line = Line::of(&["mount", "-t", "tmpfs", "-o", MEMORY_OPTIONS, "tmpfs"]);
@@ -137,7 +164,16 @@ impl Disk {
         }
     }
 
+    /// Lets the image have what whoever serves it keeps back.
+    fn settle(&self) -> Result<(), Error> {
+        self.served.as_ref().map_or(Ok(()), Served::settle)
+    }
+
     pub(crate) fn unmount(&self) -> Result<(), Error> {
+        // Nobody may wait for a disk that waits.
+        if let Some(served) = &self.served {
+            served.calm();
+        }
         for tries_left in (0..UNMOUNT_TRIES).rev() {
             match Line::new("umount").path(&self.mount).run(limits::COMMAND) {
                 Err(error) if tries_left == 0 => return Err(error),
@@ -161,9 +197,52 @@ impl Disk {
         self.mount()
     }
 
+    /// Returns who serves it; nothing for a plain file.
+    pub(crate) const fn served(&self) -> Option<&Served> {
+        self.served.as_ref()
+    }
+
+    /// Mounts a disk anew whose power is gone, with what the chance of `prng` left of what was not flushed.
+    pub(crate) fn remount_after_loss(&self, prng: &mut Prng) -> Result<Option<Loss>, Error> {
+        self.unmount()?;
+        let loss = self.served.as_ref().map(|served| served.lose(prng)).transpose()?;
+        self.mount()?;
+        Ok(loss)
+    }
+
+    /// Returns where on the device the bytes of files lie, and lets the kernel forget what it has of them. A file that
+    /// is gone meanwhile has no place.
+    pub(crate) fn uncache(&self, files: &[PathBuf]) -> Result<Vec<Range<u64>>, Error> {
+        let mut places = Vec::new();
+        for path in files {
+            let failed = || Error::io(format!("find the place of {}", path.display()));
+            let file = match File::open(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened.map_err(failed())?,
+            };
+            places.extend(sys::places_on_device(&file).map_err(failed())?);
+            sys::forget_cached(&file).map_err(failed())?;
+        }
+        Ok(places)
+    }
+
+    /// Lets the kernel begin to write what it has of the node's files in memory alone, as it may at any time, as far as
+    /// the disk can still be read and written: it may be about to lose its power. Returns of how many.
+    pub(crate) fn write_back(files: &[PathBuf]) -> u64 {
+        let write_back = |path: &PathBuf| sys::write_back(&File::open(path)?);
+        files.iter().map(write_back).map(|result| u64::from(result.is_ok())).sum()
+    }
+
+    /// Ends it: unmounts it, and lets nobody serve it any more.
+    pub(crate) fn close(&mut self) -> Result<(), Error> {
+        let unmounted = self.unmount();
+        unmounted.and(self.served.as_mut().map_or(Ok(()), Served::close))
+    }
+
     /// Replaces the disk by an empty one.
     pub(crate) fn renew(&self) -> Result<(), Error> {
         self.unmount()?;
+        self.settle()?;
         self.format()?;
         self.mount()
     }

@@ -7,7 +7,7 @@
 //!
 //! Does not: run clients, judge histories, or use anything of the product but its program.
 //!
-//! Reading order: [`enter`], [`World`], [`Mode`], then `wire`, `disk`, `cgroup` and `store`, which they stand on.
+//! Reading order: [`enter`], [`World`], [`Mode`], then `wire`, `disk`, `served`, `cgroup` and `store`, which they stand on.
 
 mod cgroup;
 mod command;
@@ -20,16 +20,19 @@ pub mod mode;
 mod nemesis;
 mod node;
 mod operator;
+mod served;
 mod shim;
 mod store;
 mod sys;
 pub mod wire;
 pub mod world;
 
+pub use disk::Disks;
 pub use enter::{Inside, enter};
 pub use error::Error;
 pub use fault::{FaultId, Healed, Installed, Observation};
 pub use mode::{Family, Mode};
+pub use served::Loss;
 pub use store::BucketReport;
 pub use world::{
     Convergence, Digest, Happening, LogLine, NodeId, Replaced, Scrub, World, WorldConfig,

@@ -44,5 +44,7 @@ pub const STORE_HOLD: Duration = Duration::from_secs(6);
 pub const STORE_OBJECT_BYTES: usize = 64 << 20;
 /// How long a leader is waited for when a fault needs one.
 pub const LEADER: Duration = Duration::from_secs(15);
+/// How much a served disk keeps in memory until it is flushed.
+pub const UNFLUSHED_BYTES: usize = 64 << 20;
 
 const _: () = assert!(STORE_DEADLINE.as_secs() < STORE_HOLD.as_secs());

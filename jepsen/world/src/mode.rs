@@ -87,7 +87,11 @@ modes! {
         StraceSyncError "sync-error", StraceSyncLie "sync-lie", StraceSyncDelay "sync-delay",
         StraceWriteError "write-error", StraceWriteKill "write-kill",
     }
-    Device "device" { DeviceWriteError "write-error" }
+    Device "device" {
+        DeviceWriteError "write-error", DeviceTornPowercut "torn-powercut",
+        DeviceTornPowercutAll "torn-powercut-all", DeviceReadError "read-error",
+        DeviceStall "stall",
+    }
     Enospc "enospc" { EnospcWal "wal", EnospcData "data" }
     Slowdisk "slowdisk" { SlowdiskLeader "leader", SlowdiskFollower "follower" }
     Clock "clock" {
@@ -107,6 +111,18 @@ modes! {
 }
 
 impl Mode {
+    /// Whether it needs a world whose disks are [served](crate::Disks::Served).
+    #[must_use]
+    pub const fn needs_served_disks(self) -> bool {
+        matches!(
+            self,
+            Self::DeviceTornPowercut
+                | Self::DeviceTornPowercutAll
+                | Self::DeviceReadError
+                | Self::DeviceStall
+        )
+    }
+
     /// Reads a list such as `kill,pause/leader` or `all`: names of families and modes with commas between.
     ///
     /// # Errors
@@ -158,7 +174,16 @@ mod tests {
             assert_eq!(mode.name().parse::<Mode>().unwrap(), *mode);
             assert!(mode.family().modes().contains(mode), "{mode}");
         }
-        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (18, 63));
+        assert_eq!((Family::ALL.len(), Mode::ALL.len()), (18, 67));
+    }
+
+    #[test]
+    fn only_modes_of_devices_need_served_disks_and_a_failing_write_needs_none() {
+        let needs = |mode: &&Mode| mode.needs_served_disks();
+        let others = Mode::ALL.iter().filter(|mode| mode.family() != Family::Device);
+        assert_eq!(others.filter(needs).count(), 0);
+        let own = Family::Device.modes().iter().filter(|mode| !mode.needs_served_disks());
+        assert_eq!(own.collect::<Vec<_>>(), [&Mode::DeviceWriteError]);
     }
 
     #[test]

@@ -20,10 +20,12 @@ mod membership;
 mod objstore;
 mod processes;
 mod resources;
+mod served;
 mod strace;
 mod upgrade;
 mod wal;
 
+pub(crate) use bitflip::every_file;
 use calls::After;
 use strace::Tracer;
 
@@ -31,6 +33,7 @@ use crate::error::Error;
 use crate::fault::{FaultId, Healed, Installed, Observation};
 use crate::limits;
 use crate::mode::{Family, Mode};
+use crate::served::Counters as Tally;
 use crate::shim::{Dial, Reading, Trap};
 use crate::store::Met;
 use crate::wire::{Counters, Link, Rule};
@@ -72,6 +75,11 @@ pub(crate) enum Undo {
     },
     /// A device that fails.
     Device(NodeId),
+    /// A served disk whose reads fail, or that stalls.
+    Served {
+        node: NodeId,
+        before: Tally,
+    },
     /// A disk that is full.
     Space(NodeId),
     /// A disk that is throttled, by the name that its device had.
@@ -119,6 +127,7 @@ impl Undo {
             Self::Links { .. } | Self::Resume(_) | Self::Store { .. } | Self::Object => 0,
             Self::Nothing
             | Self::Space(_)
+            | Self::Served { .. }
             | Self::Throttle { .. }
             | Self::Clocks { .. }
             | Self::Cpu { .. }
@@ -170,6 +179,7 @@ impl World {
             Family::Bitflip => self.install_bitflip(mode),
             Family::FsyncFail | Family::FsyncLie | Family::Eio => self.install_on_calls(mode),
             Family::Strace => self.install_strace(mode),
+            Family::Device if mode.needs_served_disks() => self.install_on_served(mode),
             Family::Device => self.install_failing_device(mode),
             Family::Enospc | Family::Slowdisk => self.install_on_disk(mode),
             Family::Clock => self.install_on_clocks(mode),
@@ -222,6 +232,9 @@ impl World {
             }
             Undo::Calls { node, trap, before, .. } => self.observe_calls(*node, *trap, *before)?,
             Undo::Trace { tracer, .. } => strace::observe_trace(tracer),
+            Undo::Served { node, before } => {
+                self.observe_served(active.installed.mode, *node, *before)
+            }
             Undo::Clocks { nodes, dial, before } => self.observe_clocks(nodes, *dial, before)?,
             Undo::Cpu { node, before } => self.observe_cpu(*node, *before)?,
             Undo::Memory { node, before } => self.observe_memory(*node, *before)?,
@@ -260,14 +273,14 @@ impl World {
             });
         };
         let observation = self.observation(&active)?;
-        let undone = self.undo(active.undo)?;
+        let undone = self.undo(mode, active.undo)?;
         self.happened(None, format!("{mode} is healed: {}; {observation}", undone.detail));
         let healed_ns = self.now_ns();
         let (detail, broken) = (undone.detail, undone.broken);
         Ok(Healed { id, mode, detail, observation, broken, begun_ns, healed_ns })
     }
 
-    fn undo(&mut self, undo: Undo) -> Result<Undone, Error> {
+    fn undo(&mut self, mode: Mode, undo: Undo) -> Result<Undone, Error> {
         match undo {
             Undo::Nothing => Ok(Undone::of("nothing was left to undo")),
             Undo::Start(nodes) => self.undo_end(&nodes),
@@ -280,6 +293,7 @@ impl World {
             Undo::Calls { node, trap, before, after } => self.undo_calls(node, trap, before, after),
             Undo::Trace { node, tracer, after } => self.undo_trace(node, tracer, after),
             Undo::Device(node) => self.undo_device(node),
+            Undo::Served { node, .. } => self.undo_served(mode, node),
             Undo::Space(node) => self.undo_space(node),
             Undo::Throttle { node, device } => self.undo_throttle(node, &device),
             Undo::Clocks { nodes, dial, .. } => self.undo_clocks(&nodes, dial),

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::time::Duration;
 
@@ -16,6 +17,39 @@ const TUN_FLAGS: u16 = 0x1001;
 const EXT4_SHUTDOWN: libc::c_ulong = 0x8004_587d;
 /// `EXT4_GOING_FLAGS_NOLOGFLUSH`: the journal is not flushed, as when the power goes.
 const NO_LOG_FLUSH: u32 = 2;
+
+/// `PR_SET_IO_FLUSHER` of linux/prctl.h.
+const SET_IO_FLUSHER: libc::c_int = 57;
+/// `FS_IOC_FIEMAP` of linux/fs.h.
+const FIEMAP: libc::c_ulong = 0xc020_660b;
+/// Extents whose bytes are not where they say: `FIEMAP_EXTENT_UNKNOWN`, `_DELALLOC`, `_ENCODED`, `_DATA_INLINE`.
+const NO_PLACE: u32 = 0x0002 | 0x0004 | 0x0008 | 0x0200;
+/// How many extents are asked for at once.
+const EXTENTS: usize = 256;
+
+/// `struct fiemap_extent` of linux/fiemap.h.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Extent {
+    logical: u64,
+    physical: u64,
+    length: u64,
+    reserved: [u64; 2],
+    flags: u32,
+    more_reserved: [u32; 3],
+}
+
+/// `struct fiemap` of linux/fiemap.h, with room for the answer.
+#[repr(C)]
+struct ExtentMap {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    count: u32,
+    reserved: u32,
+    extents: [Extent; EXTENTS],
+}
 
 /// The request of `TUNSETIFF`: a name of 16 bytes, flags, and padding to the size of `struct ifreq`.
 #[repr(C)]
@@ -71,6 +105,80 @@ pub(crate) fn shut_ext4_down(directory: &File) -> io::Result<()> {
     #[expect(unsafe_code, reason = "the standard library has no ioctl")]
     // SAFETY: the call reads four bytes of `flags`, which outlives it.
     let result = unsafe { libc::ioctl(directory.as_raw_fd(), EXT4_SHUTDOWN, &raw const flags) };
+    checked(result).map(drop)
+}
+
+/// Returns where on its device the bytes of a file lie, as far as they have a place.
+pub(crate) fn places_on_device(file: &File) -> io::Result<Vec<Range<u64>>> {
+    let none = Extent {
+        logical: 0,
+        physical: 0,
+        length: 0,
+        reserved: [0; 2],
+        flags: 0,
+        more_reserved: [0; 3],
+    };
+    let (mut places, mut start) = (Vec::new(), 0);
+    loop {
+        let count = u32::try_from(EXTENTS).map_err(io::Error::other)?;
+        let (length, extents) = (u64::MAX - start, [none; EXTENTS]);
+        let mut map = ExtentMap { start, length, flags: 0, mapped: 0, count, reserved: 0, extents };
+        #[expect(unsafe_code, reason = "the standard library has no ioctl")]
+        // SAFETY: the request is a `struct fiemap` with room for `count` extents, and outlives the call.
+        let result = unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP, &raw mut map) };
+        checked(result)?;
+        let mapped = usize::try_from(map.mapped).map_err(io::Error::other)?.min(EXTENTS);
+        let found = &map.extents[..mapped];
+        let placed = found.iter().filter(|extent| extent.flags & NO_PLACE == 0);
+        places.extend(placed.map(|extent| extent.physical..extent.physical + extent.length));
+        match found.last() {
+            Some(last) if mapped == EXTENTS => start = last.logical + last.length,
+            Some(_) | None => return Ok(places),
+        }
+    }
+}
+
+/// Lets the kernel forget what it has of a file in memory and on the device alike: the next read asks the device.
+pub(crate) fn forget_cached(file: &File) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "the standard library gives no advice")]
+    // SAFETY: no memory is passed; the descriptor is open.
+    let result = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    match result {
+        0 => Ok(()),
+        number => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
+/// Lets the kernel begin to write what it has of a file in memory alone, as it may at any time. Nothing is flushed.
+pub(crate) fn write_back(file: &File) -> io::Result<()> {
+    let what = libc::SYNC_FILE_RANGE_WRITE;
+    #[expect(unsafe_code, reason = "the standard library syncs whole files, and flushes")]
+    // SAFETY: no memory is passed; the descriptor is open. Nothing after the start is the whole file.
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, what) };
+    checked(result).map(drop)
+}
+
+/// Gives the calling thread, and those that it starts, descriptors of their own: the first three and what is opened from
+/// now on. What other threads have open stays theirs alone.
+pub(crate) fn take_own_descriptors() -> io::Result<()> {
+    let flags = libc::c_long::from(libc::CLOSE_RANGE_UNSHARE);
+    #[expect(unsafe_code, reason = "the standard library shares descriptors between all threads")]
+    // SAFETY: no memory is passed; what is closed is closed in a copy that this call makes, so that no other thread
+    // loses a descriptor, and the calling thread was given none.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, flags) };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Tells the kernel that the calling thread, and those that it starts, serve a disk: they do not wait for disks when they
+/// need memory.
+pub(crate) fn serve_disks() -> io::Result<()> {
+    let (yes, none) = (libc::c_ulong::from(1_u8), libc::c_ulong::from(0_u8));
+    #[expect(unsafe_code, reason = "the standard library has no prctl")]
+    // SAFETY: no memory is passed; the setting concerns the calling thread.
+    let result = unsafe { libc::prctl(SET_IO_FLUSHER, yes, none, none, none) };
     checked(result).map(drop)
 }
 

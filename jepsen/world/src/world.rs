@@ -24,7 +24,7 @@ mod records;
 pub use records::{Convergence, Digest, Happening, LogLine, Replaced, Scrub};
 
 use crate::cgroup::Groups;
-use crate::disk::Disk;
+use crate::disk::{Disk, Disks};
 use crate::enter::Inside;
 use crate::error::Error;
 use crate::fault::FaultId;
@@ -32,6 +32,7 @@ use crate::mode::Family;
 use crate::nemesis::Active;
 use crate::node::{Node, Version};
 use crate::operator::Operator;
+use crate::served;
 use crate::shim::{self, Page};
 use crate::store::{self, BucketReport, Store};
 use crate::wire::{self, Wire};
@@ -64,6 +65,8 @@ pub struct WorldConfig {
     pub scratch: PathBuf,
     /// The size of each node's disk.
     pub disk_mib: u64,
+    /// What the disks are.
+    pub disks: Disks,
     /// How much log a node keeps, in MiB, beyond what it needs.
     pub log_mib: u64,
     /// Whether there is a store with a bucket that all nodes share.
@@ -93,6 +96,8 @@ pub struct World {
     /// The families of all faults that were installed so far: what may explain a line of a log.
     pub(crate) done: BTreeSet<Family>,
     pub(crate) happenings: Vec<Happening>,
+    /// Why no disk of this world is served by us; nothing when all are.
+    pub(crate) unserved: Option<String>,
     shim: PathBuf,
     is_closed: bool,
 }
@@ -125,6 +130,10 @@ impl World {
             }
             false => None,
         };
+        let unserved = match config.disks {
+            Disks::Served => served::missing(),
+            Disks::Plain => Some("the disks of this world are plain files".to_owned()),
+        };
         let mut world = Self {
             nodes: BTreeMap::new(),
             store,
@@ -138,6 +147,7 @@ impl World {
             next_fault: 1,
             done: BTreeSet::new(),
             happenings: Vec::new(),
+            unserved,
             shim,
             is_closed: false,
             config,
@@ -154,9 +164,10 @@ impl World {
     fn make_node(&self, id: NodeId, groups: &str) -> Result<Node, Error> {
         let scratch = &self.config.scratch;
         let (image, mount) = (scratch.join(format!("{id}.img")), scratch.join(format!("{id}")));
+        let disks = if self.unserved.is_none() { Disks::Served } else { Disks::Plain };
         Ok(Node {
             id,
-            disk: Disk::make(image, mount, self.config.disk_mib)?,
+            disk: Disk::make(image, mount, self.config.disk_mib, disks)?,
             groups: Groups::make(format!("{groups}-{id}"))?,
             page: Page::make(scratch.join(format!("pages/{id}")))?,
             member: None,
@@ -265,7 +276,7 @@ impl World {
         for node in self.nodes.values_mut() {
             let ended = node.kill().map(drop);
             // Each step is tried, whatever became of the one before.
-            for result in [ended, node.disk.unmount(), node.groups.remove()] {
+            for result in [ended, node.disk.close(), node.groups.remove()] {
                 first = first.and(result);
             }
         }

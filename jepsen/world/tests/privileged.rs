@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use alluvium_stdx::{Clock as _, SystemClock, durable};
 use alluvium_world::wire::{self, CLIENTS, Counters, Rule};
-use alluvium_world::{Error, Inside, Mode, NodeId, World, WorldConfig, enter};
+use alluvium_world::{Disks, Error, Inside, Loss, Mode, NodeId, World, WorldConfig, enter};
 
 const ONE: NodeId = NodeId(1);
 const TO_ONE: (u8, u8) = (CLIENTS, 1);
@@ -36,6 +36,15 @@ const CHECKS: [(&str, Check); 11] = [
     ("nothing_is_left_behind_by_an_end_or_a_panic", left_behind),
 ];
 
+/// The same, of disks that are served: not every machine can serve them.
+const SERVED_CHECKS: [(&str, Check); 5] = [
+    ("a_torn_power_cut_keeps_what_was_synced_and_sectors_of_the_rest", torn_power_cut),
+    ("a_seed_decides_what_a_torn_power_cut_leaves", torn_by_seed),
+    ("files_of_a_served_disk_cannot_be_read_for_a_while", unreadable),
+    ("a_served_disk_lets_whoever_syncs_wait_until_it_is_calmed", stall),
+    ("nothing_is_left_behind_of_served_disks_by_a_panic", served_left_behind),
+];
+
 fn say(line: &str) {
     // Nobody reads: then there is nobody to tell.
     drop(writeln!(std::io::stdout(), "{line}"));
@@ -46,7 +55,7 @@ fn main() {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     // The protocol of test runners: a list, or the checks that are named.
     if has("--list") {
-        let listed = CHECKS.iter().filter(|_| !has("--ignored"));
+        let listed = CHECKS.iter().chain(&SERVED_CHECKS).filter(|_| !has("--ignored"));
         listed.for_each(|(name, _)| say(&format!("{name}: test")));
         return;
     }
@@ -56,8 +65,15 @@ fn main() {
         Err(error) => panic!("the harness has a fault: {error}"),
     };
     let named: Vec<&String> = arguments.iter().filter(|one| !one.starts_with("--")).collect();
-    for (name, check) in CHECKS {
-        if named.is_empty() || named.iter().any(|part| name.contains(part.as_str())) {
+    let is_named = |name: &str| named.is_empty() || named.iter().any(|part| name.contains(*part));
+    let fuse = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    let cannot_serve = fuse.err().map(|error| format!("/dev/fuse cannot be opened: {error}"));
+    let reasons =
+        CHECKS.iter().map(|_| None).chain(SERVED_CHECKS.iter().map(|_| cannot_serve.as_ref()));
+    for ((name, check), reason) in CHECKS.iter().chain(&SERVED_CHECKS).zip(reasons) {
+        if let Some(reason) = reason.filter(|_| is_named(name)) {
+            say(&format!("{name}: SKIPPED: {reason}"));
+        } else if is_named(name) {
             let scratch = tempfile::tempdir().expect("a directory");
             check(&inside, scratch.path());
             say(&format!("{name}: ok"));
@@ -66,11 +82,16 @@ fn main() {
 }
 
 fn world(inside: &Inside, scratch: &Path) -> World {
-    World::build(config(scratch), inside).expect("a world")
+    World::build(config(scratch, Disks::Plain), inside).expect("a world")
 }
 
-fn config(scratch: &Path) -> WorldConfig {
+fn served_world(inside: &Inside, scratch: &Path) -> World {
+    World::build(config(scratch, Disks::Served), inside).expect("a world")
+}
+
+fn config(scratch: &Path, disks: Disks) -> WorldConfig {
     WorldConfig {
+        disks,
         nodes: 2,
         spares: 0,
         seed: 1,
@@ -224,6 +245,105 @@ fn device(inside: &Inside, scratch: &Path) {
     world.close().expect("an end");
 }
 
+const SECTORS: usize = 2_048;
+const OLD: u8 = 7;
+const NEW: u8 = 9;
+
+/// Writes over a file that is durable, past the kernel's memory and without a flush; then the power goes. Returns how many
+/// of its sectors are new.
+fn tear(world: &mut World, name: &str) -> (Loss, usize) {
+    let dir = world.disk_dir(ONE);
+    let (torn, synced) = (dir.join(name), dir.join(format!("{name}-synced")));
+    durable::write(&torn, &[OLD; SECTORS * 512]).expect("a write");
+    let script = format!(
+        "head -c {} /dev/zero | tr '\\0' '\\{NEW:03o}' | dd of={} bs=64k iflag=fullblock oflag=direct conv=notrunc",
+        SECTORS * 512,
+        torn.display()
+    );
+    durable::write(&synced, &[OLD; 10_000]).expect("a write");
+    world.run_at(ONE, &["sh", "-c", &script], LONG).expect("a write");
+    assert_eq!(fs::read(&torn).expect("it is there"), [NEW; SECTORS * 512]);
+    let losses = world.tear_power(&[ONE]).expect("a power cut");
+    assert_eq!(fs::read(&synced).expect("it was synced"), [OLD; 10_000]);
+    let bytes = fs::read(&torn).expect("it was synced");
+    assert_eq!(bytes.len(), SECTORS * 512);
+    let is = |sector: &[u8], byte: u8| sector.iter().all(|one| *one == byte);
+    assert!(bytes.chunks(512).all(|sector| is(sector, OLD) || is(sector, NEW)), "no mixture");
+    let new = bytes.chunks(512).filter(|sector| is(sector, NEW)).count();
+    (losses[0], new)
+}
+
+fn torn_power_cut(inside: &Inside, scratch: &Path) {
+    let mut world = served_world(inside, scratch);
+    let rounds: Vec<_> = (0..4).map(|round| tear(&mut world, &format!("round-{round}"))).collect();
+    for (loss, new) in &rounds {
+        let unit = usize::try_from(loss.sector_bytes / 512).expect("small");
+        assert!(loss.lost > 0 && loss.sectors * unit >= SECTORS, "{loss:?}");
+        assert!(*new < SECTORS, "{new} {loss:?}");
+    }
+    assert!(rounds.iter().any(|(_, new)| *new > 0), "something of it survives: {rounds:?}");
+    assert!(rounds.iter().any(|(loss, _)| loss.torn > 0), "a write is torn: {rounds:?}");
+    // A disk that was cut is as good as before.
+    durable::write(&world.disk_dir(ONE).join("after"), &[OLD; 10_000]).expect("a write");
+    assert!(world.tear_power(&[NodeId(2)]).expect("a power cut").len() == 1);
+    world.close().expect("an end");
+}
+
+fn torn_by_seed(inside: &Inside, scratch: &Path) {
+    let sizes = |name: &str| -> Vec<u64> {
+        let mut world = served_world(inside, &scratch.join(name));
+        let sizes = (0..6).map(|_| world.tear_power(&[ONE]).expect("a cut")[0].sector_bytes);
+        let sizes = sizes.collect();
+        world.close().expect("an end");
+        sizes
+    };
+    assert_eq!(sizes("one"), sizes("two"));
+}
+
+fn unreadable(inside: &Inside, scratch: &Path) {
+    let world = served_world(inside, scratch);
+    let path = world.disk_dir(ONE).join("file");
+    durable::write(&path, &[OLD; 100_000]).expect("a write");
+    assert_eq!(fs::read(&path).expect("nothing is wrong yet"), [OLD; 100_000]);
+    world.fail_disk_reads(ONE).expect("its place is known");
+    let failed = fs::read(&path).expect_err("it cannot be read");
+    assert_eq!(failed.raw_os_error(), Some(5), "{failed}");
+    let other = world.disk_dir(NodeId(2)).join("other");
+    durable::write(&other, &[OLD; 100]).expect("another place has another disk");
+    durable::write(&path.with_extension("new"), &[OLD; 100]).expect("it can be written to");
+    assert!(world.calm_disk(ONE).0 > 0, "the disk says that it failed");
+    assert_eq!(fs::read(&path).expect("it can be read again"), [OLD; 100_000]);
+    assert_eq!(world.calm_disk(NodeId(2)), (0, 0));
+    world.close().expect("an end");
+}
+
+fn stall(inside: &Inside, scratch: &Path) {
+    let world = served_world(inside, scratch);
+    let path = world.disk_dir(ONE).join("file");
+    let takes = || {
+        let clock = SystemClock::new();
+        durable::write(&path, &[OLD; 100]).expect("a write");
+        Duration::from_nanos(clock.monotonic_ns())
+    };
+    takes();
+    world.stall_disk(ONE, SHORT);
+    let slow = takes();
+    assert!(slow >= SHORT * 2, "{slow:?}");
+    assert!(world.calm_disk(ONE).1 >= 2);
+    let fast = takes();
+    assert!(fast < slow, "{fast:?}");
+    // Whoever waits is let go, also by an end.
+    world.stall_disk(ONE, Duration::from_secs(3_600));
+    let other = path.clone();
+    let waits = move || durable::write(&other, &[NEW; 100]);
+    let waits = alluvium_stdx::spawn::thread("waits", waits).expect("a thread");
+    assert!(!waits.is_finished());
+    world.calm_disk(ONE);
+    waits.join().expect("an end").expect("a write");
+    world.stall_disk(ONE, Duration::from_secs(3_600));
+    world.close().expect("an end");
+}
+
 fn clock(inside: &Inside, scratch: &Path) {
     let world = world(inside, scratch);
     let ahead_s = |node: NodeId| {
@@ -294,7 +414,7 @@ fn ask() -> (Option<u16>, Duration) {
 }
 
 fn store(inside: &Inside, scratch: &Path) {
-    let config = WorldConfig { shared_bucket: true, ..config(scratch) };
+    let config = WorldConfig { shared_bucket: true, ..config(scratch, Disks::Plain) };
     let mut world = World::build(config, inside).expect("a world");
     let under = |world: &mut World, mode: Mode, asks: usize| {
         let installed = world.install(mode).expect("installed");
@@ -338,6 +458,30 @@ fn left_behind(inside: &Inside, scratch: &Path) {
     let message = panicked.expect_err("it panicked");
     assert_eq!(message.downcast_ref::<&str>(), Some(&"on purpose"));
     assert_eq!(leftovers(&two), Vec::<String>::new());
+}
+
+fn served_left_behind(inside: &Inside, scratch: &Path) {
+    let one = scratch.join("one");
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = served_world(inside, &one);
+        let mounted = leftovers(&one).iter().filter(|one| one.contains(" fuse ")).count();
+        assert_eq!((mounted, threads_that_serve()), (2, 10));
+        // What is done to it, and what its disk does not have yet, is no reason to stay.
+        world.tear_power(&[NodeId(2)]).expect("a power cut");
+        world.fail_disk_reads(ONE).expect("its place is known");
+        world.stall_disk(ONE, Duration::from_secs(3_600));
+        panic!("on purpose");
+    }));
+    let message = panicked.expect_err("it panicked");
+    assert_eq!(message.downcast_ref::<&str>(), Some(&"on purpose"));
+    assert_eq!((leftovers(&one), threads_that_serve()), (Vec::new(), 0));
+}
+
+/// Returns how many threads of this program serve disks.
+fn threads_that_serve() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").expect("threads").flatten();
+    let names = tasks.map(|task| fs::read_to_string(task.path().join("comm")).unwrap_or_default());
+    names.filter(|name| name.starts_with("fuser-") || name.trim() == "disk").count()
 }
 
 /// Returns mounts and loop devices of a scratch directory, and control groups of this run.

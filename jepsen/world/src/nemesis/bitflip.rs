@@ -194,7 +194,7 @@ fn files(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Returns the files below a directory.
-pub(super) fn every_file(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn every_file(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
     while let Some(dir) = open.pop() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{NodeId, World};
 use crate::command::Line;
 use crate::error::Error;
+use crate::nemesis::every_file;
 use crate::shim::{Dial, Trap};
 
 impl World {
@@ -111,5 +112,34 @@ impl World {
     /// Faults of the harness.
     pub fn move_disk_back(&mut self, node: NodeId) -> Result<(), Error> {
         self.node_mut(node).disk.move_back()
+    }
+
+    /// Lets every read fail that the served disk of a place is asked for and that is of a file of its node.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn fail_disk_reads(&self, node: NodeId) -> Result<(), Error> {
+        let disk = &self.node(node).disk;
+        let places = disk.uncache(&every_file(disk.root())?)?;
+        if let Some(served) = disk.served() {
+            served.fail_reads(places);
+        }
+        Ok(())
+    }
+
+    /// Lets each write and flush of the served disk of a place wait.
+    pub fn stall_disk(&self, node: NodeId, delay: Duration) {
+        if let Some(served) = self.node(node).disk.served() {
+            served.stall(delay);
+        }
+    }
+
+    /// Ends what was done to reads, writes and flushes of the served disk of a place. Returns how many reads failed and
+    /// how many calls waited their whole time since the world was built.
+    pub fn calm_disk(&self, node: NodeId) -> (u64, u64) {
+        let Some(served) = self.node(node).disk.served() else { return (0, 0) };
+        served.calm();
+        let counters = served.counters();
+        (counters.failed_reads, counters.delayed)
     }
 }

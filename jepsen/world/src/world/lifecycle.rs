@@ -1,10 +1,13 @@
 //! Starts and ends of nodes, and how the cluster is formed.
 
+use alluvium_stdx::Prng;
+
 use super::{NodeId, World};
 use crate::command::sleep;
 use crate::error::Error;
 use crate::limits;
 use crate::node::{Launch, NodeProcess, Version, ending};
+use crate::served::Loss;
 use crate::wire;
 
 /// Segments so short that several are closed within a minute.
@@ -263,6 +266,34 @@ impl World {
             self.happened(Some(*node), "lost its power and what was not synced");
         }
         Ok(())
+    }
+
+    /// Cuts the power of nodes whose disks are served, at once: of what was not flushed a part by chance survives, in
+    /// whole sectors and in no order. Disks are mounted again, which replays their journals; the nodes are not started.
+    ///
+    /// # Errors
+    /// Faults of the harness.
+    pub fn tear_power(&mut self, nodes: &[NodeId]) -> Result<Vec<Loss>, Error> {
+        for node in nodes {
+            if let Some(served) = self.node(*node).disk.served() {
+                served.cut();
+            }
+        }
+        for node in nodes {
+            if let Some(process) = &mut self.node_mut(*node).process {
+                process.signal(libc::SIGKILL)?;
+            }
+        }
+        let mut losses = Vec::new();
+        for node in nodes {
+            self.node_mut(*node).kill()?;
+            // How much there is to choose from differs from run to run; what is chosen later must not.
+            let mut prng = Prng::from_seed(self.prng.next_u64());
+            let loss = self.node(*node).disk.remount_after_loss(&mut prng)?;
+            self.happened(Some(*node), format!("lost its power, and of its disk: {loss:?}"));
+            losses.extend(loss);
+        }
+        Ok(losses)
     }
 
     /// Stops every node in good order.
