@@ -91,6 +91,7 @@ const OWNERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("openraft", &["raft", "peer"]),
+    ("fuser", &["world"]),
     ("parquet", &["parquet", "ingest", "cli"]),
     // The state machine derives the encoding of its records; only `types::codec` frames and decodes.
     ("bincode", &["types", "state-machine"]),

@@ -171,13 +171,13 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         sign: "the metadata is damaged",
-        by: &[Family::Bitflip],
-        reason: "damage that is met in use is named",
+        by: &[Family::Bitflip, Family::Device],
+        reason: "damage that is met in use is named; a store that cannot be read is built anew too",
     },
     Allowed {
         sign: "the metadata store is damaged",
-        by: &[Family::Bitflip],
-        reason: "damage is set aside at a start, and named",
+        by: &[Family::Bitflip, Family::Device],
+        reason: "damage is set aside at a start, and named; a store that cannot be read is built anew too",
     },
     Allowed {
         sign: "set a damaged snapshot aside",
