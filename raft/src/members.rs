@@ -10,6 +10,7 @@ use std::time::Duration;
 use openraft::async_runtime::Instant as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, RaftMetrics};
+use tokio::sync::SemaphorePermit;
 
 use alluvium_types::LogIndex;
 
@@ -79,6 +80,7 @@ impl RaftNode {
             return Err(refused(MembershipFault::Full));
         }
         let address = Address { peer: address.to_owned() };
+        let _turn = self.turn()?;
         let added = self.unless_failed(self.raft.add_learner(node, address, false)).await;
         let added = added.map_err(|_fault| Error::Ambiguous)?;
         added.map(|_| node).map_err(|error| self.change_error(error))
@@ -160,20 +162,42 @@ impl RaftNode {
         }
         let (voters, learners): (BTreeSet<u64>, BTreeSet<u64>) =
             nodes.iter().partition(|node| voters.contains(node));
+        let is_split = !voters.is_empty() && !learners.is_empty();
         if !voters.is_empty() {
             self.change(ChangeMembers::RemoveVoters(voters)).await?;
         }
-        if !learners.is_empty() {
-            self.change(ChangeMembers::RemoveNodes(learners)).await?;
+        if learners.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        match self.change(ChangeMembers::RemoveNodes(learners)).await {
+            // The voters are gone by then.
+            Err(Error::NotLeader { .. } | Error::Unavailable) if is_split => Err(Error::Ambiguous),
+            removed => removed,
+        }
+    }
+
+    /// Ends a change of voters that was cut off between its two steps, because whoever made it went away: until then a
+    /// majority of the old voters and one of the new ones decide together. Nothing happens where there is none, where
+    /// this node does not lead, and while a change is being made.
+    ///
+    /// # Errors
+    /// As [`RaftNode::propose`].
+    pub async fn settle_voters(&self) -> Result<(), Error> {
+        let is_between = 1 < self.membership().get_joint_config().len();
+        if !is_between || self.check_leads().is_err() {
+            return Ok(());
+        }
+        match self.change(ChangeMembers::AddVoterIds(BTreeSet::new())).await {
+            Err(Error::Membership { fault: MembershipFault::InProgress }) => Ok(()),
+            settled => settled,
+        }
     }
 
     /// Hands the leadership to another voter, and waits until it leads.
     ///
     /// # Errors
-    /// [`Error::NotLeader`]; [`Error::Membership`] when the node has no vote; [`Error::Unavailable`] when it did not
-    /// take over in time, and this node or another one leads on.
+    /// [`Error::NotLeader`]; [`Error::Membership`] when the node has no vote; [`Error::Ambiguous`] when it did not
+    /// take over in time: this node or another one leads on, or it does so later.
     pub async fn transfer_leader(&self, to: u64, within: Duration) -> Result<(), Error> {
         self.check_leads()?;
         if !self.membership().voter_ids().any(|voter| voter == to) {
@@ -188,7 +212,18 @@ impl RaftNode {
         let leads = move |metrics: &RaftMetrics<TypeConfig>| metrics.current_leader == Some(to);
         let wait = self.raft.wait(Some(within));
         let waited = self.unless_failed(wait.metrics(leads, "the leadership moved")).await?;
-        waited.map(drop).map_err(|_in_time| Error::Unavailable)
+        // It may yet take over.
+        waited.map(drop).map_err(|_in_time| Error::Ambiguous)
+    }
+
+    /// Returns how long ago a quorum answered this node last, if it leads and needs others for one.
+    #[must_use]
+    pub fn quorum_silent_for(&self) -> Option<Duration> {
+        let metrics = self.metrics();
+        let is_leader = metrics.current_leader == Some(metrics.id);
+        let voters = metrics.membership_config.membership().voter_ids().count();
+        let acked = metrics.last_quorum_acked.filter(|_| is_leader && 1 < voters);
+        acked.map(|at| at.elapsed())
     }
 
     /// Returns how far each member is, as this leader knows; nothing when this node does not lead.
@@ -207,12 +242,20 @@ impl RaftNode {
 
     async fn change(&self, change: ChangeMembers<u64, Address>) -> Result<(), Error> {
         self.check_leads()?;
-        // One at a time: openraft refuses another one too, and calls it an error in the log.
-        let turn = self.changing.try_acquire();
-        let _turn = turn.map_err(|_taken| refused(MembershipFault::InProgress))?;
+        let _turn = self.turn()?;
         let changed = self.unless_failed(self.raft.change_membership(change, false)).await;
         let changed = changed.map_err(|_fault| Error::Ambiguous)?;
-        changed.map(drop).map_err(|error| self.change_error(error))
+        match changed.map_err(|error| self.change_error(error)) {
+            // It may be the second of two steps that met another leader.
+            Err(Error::NotLeader { .. } | Error::Unavailable) => Err(Error::Ambiguous),
+            changed => changed.map(drop),
+        }
+    }
+
+    /// One change at a time: openraft refuses another one too, and calls it an error in the log.
+    fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
+        let turn = self.changing.try_acquire();
+        turn.map_err(|_taken| refused(MembershipFault::InProgress))
     }
 
     #[expect(

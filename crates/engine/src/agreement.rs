@@ -71,6 +71,9 @@ impl Node {
                 () = tokio::time::sleep(TICK) => waited += TICK,
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             }
+            if let Err(error) = self.raft().settle_voters().await {
+                tracing::debug!(error = error_chain(&error), "voters are between two sets");
+            }
             let entries = self.applied().0.saturating_sub(compared_at.0);
             let is_due = self.config().compare_every <= waited || ENTRIES_MAX <= entries;
             if !is_due || !self.leads() || self.members().len() < 2 {

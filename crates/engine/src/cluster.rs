@@ -33,6 +33,8 @@ use crate::{Config, Error};
 const FIRST_NODE: u64 = 1;
 /// How long a call waits for a cluster that has no leader just now.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a leader is asked whether a quorum still answers it, while a call waits for that.
+const QUORUM_LOOK: Duration = Duration::from_millis(500);
 /// How long a node may take to apply what its leader has answered.
 const APPLY_MAX: Duration = Duration::from_secs(30);
 /// Between two tries of a call that found no leader.
@@ -281,9 +283,12 @@ impl Node {
         let until = self.clock().monotonic_ns().saturating_add(patience);
         let mut leader = None;
         loop {
-            // Without a quorum openraft never answers: a node that stops does not wait for one.
+            let is_here = leader.is_none();
+            // Without a quorum openraft never answers: nobody waits for one longer than for a leader, and a node that
+            // stops does not wait at all.
             let answered = tokio::select! {
                 answered = call(leader.take()) => answered,
+                () = self.quorum_is_lost(), if is_here => Err(RaftError::Ambiguous),
                 _ = stopping.wait_for(|stopping| *stopping) => Err(RaftError::Ambiguous),
             };
             match answered {
@@ -299,6 +304,17 @@ impl Node {
             if leader.is_none() {
                 tokio::time::sleep(TRY_AGAIN).await;
             }
+        }
+    }
+
+    /// Ends when this node leads and no quorum has answered it for a while, at two looks one after the other: a node
+    /// that was paused hears of it first.
+    async fn quorum_is_lost(&self) {
+        let mut silent = 0;
+        while silent < 2 {
+            tokio::time::sleep(QUORUM_LOOK).await;
+            let is_silent = self.raft().quorum_silent_for().is_some_and(|time| PATIENCE < time);
+            silent = if is_silent { silent + 1 } else { 0 };
         }
     }
 

@@ -369,6 +369,15 @@ impl Error {
         matches!(self, Self::Raft(Raft::NotLeader { .. } | Raft::Unavailable))
     }
 
+    /// Returns the error of a later entry of a call whose first one is committed: that nothing was proposed is no longer
+    /// so.
+    pub(crate) fn after_an_entry(self) -> Self {
+        match self.is_before_the_log() {
+            true => Self::Raft(alluvium_raft::Error::Ambiguous),
+            false => self,
+        }
+    }
+
     /// Returns what the caller can do, where that is not plain from the message.
     #[must_use]
     #[expect(clippy::wildcard_enum_match_arm, reason = "most messages need no hint")]

@@ -145,7 +145,8 @@ impl Node {
         let index = self.propose(caller, Command::Drop(Drop { dataset }), &[]).await?.index;
         self.jobs().wake();
         // Its keys and history leave the metadata too; nobody can read them any more.
-        self.prune(&Caller::named(caller.actor.clone()), dataset, index).await?;
+        let pruned = self.prune(&Caller::named(caller.actor.clone()), dataset, index).await;
+        pruned.map_err(Error::after_an_entry)?;
         Ok(Written { index, count: 1 })
     }
 
@@ -181,10 +182,16 @@ impl Node {
         floor: LogIndex,
     ) -> Result<Written, Error> {
         let mut caller = caller.clone();
-        let mut pruned = 0_u64;
+        let (mut pruned, mut is_first) = (0_u64, true);
         loop {
             let command = Command::Expire(Expire { dataset, floor });
-            let response = self.propose(&caller, command, &[]).await?;
+            let response = self.propose(&caller, command, &[]).await;
+            // The floor has moved with the first entry.
+            let response = match is_first {
+                true => response?,
+                false => response.map_err(Error::after_an_entry)?,
+            };
+            is_first = false;
             let Outcome::Expired { versions_pruned, more, .. } = response.outcome else {
                 unreachable!("expire answered {:?}", response.outcome)
             };

@@ -236,7 +236,8 @@ impl Generation {
     }
 
     fn read_error(&self, error: rocksdb::Error) -> StoreError {
-        if error.kind() == ErrorKind::Corruption {
+        // RocksDB tells a file that is gone from one that cannot be read in words only.
+        if error.kind() == ErrorKind::Corruption || error.as_ref().contains(FILE_GONE) {
             return self.corrupt(error);
         }
         StoreError::File { path: self.dir.clone(), source: std::io::Error::other(error) }
@@ -475,5 +476,11 @@ mod tests {
         assert_eq!(unreadable.kind(), ErrorKind::IOError);
         let kind = |error| generation.view_error(Table::Name, error).kind();
         assert_eq!(kind(unreadable), alluvium_types::ErrorKind::Unavailable);
+        let mut nowhere = Options::default();
+        nowhere.create_if_missing(false);
+        let read_only = DB::open_for_read_only(&nowhere, dir.path().join("none"), false);
+        let gone = read_only.expect_err("there is no store");
+        assert!(gone.as_ref().contains(FILE_GONE), "{gone}");
+        assert_eq!(kind(gone), alluvium_types::ErrorKind::Corrupt);
     }
 }

@@ -237,17 +237,24 @@ fn questions(record: &Record) -> Findings {
 /// Acknowledged writes that are not where the log has them, and entries that nodes have in two ways.
 fn testimony(record: &Record) -> Findings {
     let Some(witness) = &record.witness else { return Findings::default() };
+    let gap = witness.gap().map(|gap| {
+        let detail = format!("the log was not read at {gap}: nothing is known of what was there");
+        Finding::doubt("log", detail)
+    });
     let changed = witness.changed.iter().cloned();
     let changed = changed.map(|detail| Finding::anomaly("committed entries", detail, None));
     let contradictions = witness::contradictions(witness, &record.traces).into_iter();
     let contradictions =
         contradictions.map(|(at_ns, detail)| Finding::anomaly("log", detail, Some(at_ns)));
-    changed.chain(contradictions).collect()
+    changed.chain(contradictions).chain(gap).collect()
 }
 
 /// Members that were changed in steps whose majorities can be apart.
 fn members(record: &Record) -> Findings {
-    let Some(witness) = &record.witness else { return Findings::default() };
+    // Behind a gap two of them need not follow each other; the gap is told beside this.
+    let Some(witness) = record.witness.as_ref().filter(|witness| witness.gap().is_none()) else {
+        return Findings::default();
+    };
     let (configs, unread) = witness.configs();
     let unread = unread.into_iter().map(|detail| Finding::doubt("members", detail));
     let apart = configs::apart(&configs).into_iter().map(|(one, next)| {

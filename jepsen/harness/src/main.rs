@@ -102,9 +102,9 @@ fn begin(mut args: Args) -> anyhow::Result<(Run, Entered)> {
 
 fn self_proof(args: &Args) -> ExitCode {
     match proof::run(args) {
-        Ok((table, is_all)) => {
+        Ok((table, conclusion)) => {
             say(&table);
-            if is_all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            ExitCode::from(conclusion.exit_code())
         }
         Err(error) => {
             say(&format!("{error:#}\n"));

@@ -141,7 +141,12 @@ impl From<Status> for Fault {
             let row = TABLE.iter().find(|row| row.reason == info.reason);
             // A reason under another status is not the one that the table is about.
             let row = row.filter(|row| row.code == status.code());
-            let certainty = row.map_or(Certainty::Ambiguous, |row| row.certainty);
+            // A server that knows that it proposed nothing says so: it is held to its word.
+            let is_nothing = info.metadata.get("effect").is_some_and(|effect| effect == "none");
+            let certainty = match is_nothing {
+                true => Certainty::Definite,
+                false => row.map_or(Certainty::Ambiguous, |row| row.certainty),
+            };
             return Self { certainty, reason: info.reason.clone(), message };
         }
         if is_caused_by_connecting(&status) {
@@ -191,6 +196,13 @@ mod tests {
         for code in [Code::InvalidArgument, Code::Unavailable, Code::Cancelled, Code::Unknown] {
             assert!(Fault::from(Status::new(code, "bare")).is_ambiguous(), "{code:?}");
         }
+        let details = ErrorDetails::with_error_info(
+            "UNAVAILABLE",
+            DOMAIN,
+            [("effect".to_owned(), "none".to_owned())],
+        );
+        let nothing = Status::with_error_details(Code::Unavailable, "nobody leads", details);
+        assert!(!Fault::from(nothing).is_ambiguous());
         assert!(Fault::silence().is_ambiguous() && !Fault::unsent("x").is_ambiguous());
     }
 

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::args::Args;
+use crate::verdict::Conclusion;
 
 /// A bug, and what should show it.
 #[derive(Debug, Clone, Copy)]
@@ -51,24 +52,35 @@ pub(crate) const PLANTS: [Plant; 8] = [
 struct Catch {
     name: &'static str,
     is_caught: bool,
+    is_skipped: bool,
     words: String,
 }
 
-/// Runs every plant, or those that are named, each in a program of its own. Returns the table and whether all were
-/// caught.
-pub(crate) fn run(args: &Args) -> anyhow::Result<(String, bool)> {
+/// Runs every plant, or those that are named, each in a program of its own. Returns the table, and what it comes to: a
+/// machine that can do none of it has proved nothing and disproved nothing.
+pub(crate) fn run(args: &Args) -> anyhow::Result<(String, Conclusion)> {
     let is_named = |plant: &&Plant| {
         args.plants.is_empty() || args.plants.iter().any(|name| name == plant.name)
     };
     let mut table = String::from("plant                           caught  by, and after\n");
-    let mut is_all = true;
+    let (mut is_all, mut is_any_run) = (true, false);
     for plant in PLANTS.iter().filter(is_named) {
-        let Catch { name, is_caught, words } = one(args, plant)?;
-        let word = if is_caught { "yes" } else { "NO" };
+        let Catch { name, is_caught, is_skipped, words } = one(args, plant)?;
+        let word = match (is_caught, is_skipped) {
+            (true, _) => "yes",
+            (false, true) => "skipped",
+            (false, false) => "NO",
+        };
+        is_any_run |= !is_skipped;
         table.push_str(&format!("{name:<32}{word:<8}{words}\n"));
         is_all &= is_caught;
     }
-    Ok((table, is_all))
+    let conclusion = match (is_any_run, is_all) {
+        (false, _) => Conclusion::Skipped,
+        (true, true) => Conclusion::Pass,
+        (true, false) => Conclusion::Invalid,
+    };
+    Ok((table, conclusion))
 }
 
 fn one(args: &Args, plant: &Plant) -> anyhow::Result<Catch> {
@@ -87,7 +99,8 @@ fn one(args: &Args, plant: &Plant) -> anyhow::Result<Catch> {
     }
     let status = command.status().context("start a run")?;
     let words = words(&out.join("results.json")).unwrap_or_else(|error| format!("{error:#}"));
-    Ok(Catch { name: plant.name, is_caught: status.success(), words })
+    let is_skipped = status.code() == Some(i32::from(Conclusion::Skipped.exit_code()));
+    Ok(Catch { name: plant.name, is_caught: status.success(), is_skipped, words })
 }
 
 fn words(path: &Path) -> anyhow::Result<String> {

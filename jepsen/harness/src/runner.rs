@@ -75,14 +75,14 @@ impl Run {
         let address =
             |(url, node): (&String, u64)| Address { node: NodeId(node), url: url.clone() };
         let addresses: Vec<Address> = self.args.connect.iter().zip(1..).map(address).collect();
-        let nodes = addresses.iter().map(|address| address.node.0).collect();
+        let nodes: Vec<u64> = addresses.iter().map(|address| address.node.0).collect();
         let troupe = Troupe::gather(self.casting(addresses, Sharing::None))?;
         self.phase("clients");
         troupe.play()?;
         pause(self.args.time());
         troupe.stop()?;
         self.phase("final calls");
-        self.reviews("final calls", troupe.prove(PROOF_LIMIT)?);
+        self.reviews("final calls", troupe.prove(PROOF_LIMIT, nodes.clone())?);
         self.reviews("final reads", troupe.sweep(nodes)?);
         self.report.doubts("log", troupe.resolve()?);
         self.phase("judges");
@@ -221,8 +221,8 @@ impl Run {
     /// Last calls through every member must succeed, last reads too, and the replicas must be equal.
     fn finale(&mut self, world: &mut World, troupe: &Troupe) -> anyhow::Result<()> {
         self.phase("final calls");
-        let members = world.node_ids().iter().map(|node| u64::from(node.0)).collect();
-        self.reviews("final calls", troupe.prove(PROOF_LIMIT)?);
+        let members: Vec<u64> = world.node_ids().iter().map(|node| u64::from(node.0)).collect();
+        self.reviews("final calls", troupe.prove(PROOF_LIMIT, members.clone())?);
         self.reviews("final reads", troupe.sweep(members)?);
         self.phase("digests");
         self.digests(world);

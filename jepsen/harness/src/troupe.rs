@@ -42,8 +42,8 @@ pub(crate) struct Casting {
 enum Scene {
     /// Work until told otherwise.
     Play,
-    /// Each workload must get a call through within a time.
-    Prove(Duration),
+    /// Each workload must get a write through each of these nodes within a time.
+    Prove(Duration, Vec<u64>),
     /// Read everything through each of these nodes.
     Sweep(Vec<u64>),
     /// Ask the log what it has, and complete the answers that wait for it.
@@ -105,8 +105,8 @@ impl Troupe {
         self.end()
     }
 
-    pub(crate) fn prove(&self, limit: Duration) -> anyhow::Result<Reviews> {
-        self.begin(Scene::Prove(limit))?;
+    pub(crate) fn prove(&self, limit: Duration, nodes: Vec<u64>) -> anyhow::Result<Reviews> {
+        self.begin(Scene::Prove(limit, nodes))?;
         self.end()
     }
 
@@ -160,7 +160,7 @@ fn perform(
         runtime.block_on(backstage.catch_up())?;
         let review = match scene {
             Scene::Play => runtime.block_on(backstage.play()),
-            Scene::Prove(limit) => runtime.block_on(backstage.prove(limit)),
+            Scene::Prove(limit, nodes) => runtime.block_on(backstage.prove(limit, &nodes)),
             Scene::Sweep(nodes) => runtime.block_on(backstage.sweep(&nodes)),
             Scene::Resolve => runtime.block_on(backstage.resolve()),
         };
@@ -186,20 +186,36 @@ impl Backstage {
     }
 
     /// Each workload makes calls through each node until one succeeds there.
-    async fn prove(&self, limit: Duration) -> anyhow::Result<Reviews> {
+    async fn prove(&self, limit: Duration, nodes: &[u64]) -> anyhow::Result<Reviews> {
         let mut all = Vec::new();
-        for workload in &self.casting.workloads {
-            all.push(self.prove_one(*workload, limit));
+        for at in self.places_of(nodes) {
+            for workload in &self.casting.workloads {
+                all.push(self.prove_one(*workload, at, limit));
+            }
         }
         let found: anyhow::Result<Vec<Reviews>> = join_all(all).await.into_iter().collect();
         Ok(found?.concat())
     }
 
-    async fn prove_one(&self, workload: Workload, limit: Duration) -> anyhow::Result<Reviews> {
-        let mut client = self.client(workload, 7)?;
+    /// Returns where nodes are among the addresses.
+    fn places_of(&self, nodes: &[u64]) -> Vec<usize> {
+        let is_asked = |at: &usize| nodes.contains(&self.casting.addresses[*at].node.0);
+        (0..self.casting.addresses.len()).filter(is_asked).collect()
+    }
+
+    async fn prove_one(
+        &self,
+        workload: Workload,
+        at: usize,
+        limit: Duration,
+    ) -> anyhow::Result<Reviews> {
+        let mut client = self.client(workload, 7 + u64::try_from(at).unwrap_or(0))?;
+        client.bind(at);
+        let node = self.casting.addresses[at].node.0;
         let end_ns = self.stage.recorder.now_ns() + nanos(limit);
         let is_done = |trace: &Trace, since: u64| {
-            let is_own = trace.workload == workload && trace.begin_ns >= since;
+            let is_own =
+                trace.workload == workload && trace.node == node && trace.begin_ns >= since;
             is_own && trace.is_write && trace.ending == Ending::Ok
         };
         let since = self.stage.recorder.now_ns();
@@ -211,14 +227,14 @@ impl Backstage {
             }
         }
         let name = workload.name();
-        Ok(vec![format!("{name}: no write succeeds within {} s of health", limit.as_secs())])
+        let limit = limit.as_secs();
+        Ok(vec![format!("{name}: no write succeeds through node {node} in {limit} s of health")])
     }
 
     /// Reads each book through each node, a few tries each.
     async fn sweep(&self, nodes: &[u64]) -> anyhow::Result<Reviews> {
         let mut all = Vec::new();
-        let is_asked = |at: &usize| nodes.contains(&self.casting.addresses[*at].node.0);
-        for at in (0..self.casting.addresses.len()).filter(is_asked) {
+        for at in self.places_of(nodes) {
             for workload in &self.casting.workloads {
                 all.push(self.sweep_one(*workload, at));
             }

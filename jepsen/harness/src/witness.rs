@@ -150,8 +150,10 @@ pub(crate) fn contradictions(witness: &Witness, traces: &[Trace]) -> Vec<(u64, S
             continue;
         };
         // A retry in a session is told the index of the first try, whose name is another.
+        // An index that nobody read, but later ones: that is a gap, which is told by itself.
         let is_unread = !witness.entries.contains_key(&index);
-        if trace.workload == Workload::W6 || (is_unread && witness.gap().is_some()) {
+        let is_behind = witness.span().is_some_and(|(_, last)| index < last);
+        if trace.workload == Workload::W6 || (is_unread && is_behind) {
             continue;
         }
         let places = all.get(tag).map(Vec::as_slice).unwrap_or_default();

@@ -1,15 +1,18 @@
 //! A cluster of one, through proposals, reads, power cuts, snapshots and faults.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alluvium_state_machine::{Key, MetaStore, ScanRange, Table};
 use alluvium_stdx::durable;
 use alluvium_types::{Outcome, SessionId};
 use alluvium_wal::sim::Faults;
 
+use openraft::entry::RaftPayload as _;
+
 use super::*;
 use crate::status::Role;
 use crate::support::{Machine, applied_index, command, propose};
+use crate::type_config::Membership;
 
 fn sessions(store: &dyn MetaStore) -> Vec<Key> {
     let prefix = Key::empty();
@@ -136,6 +139,27 @@ async fn a_node_that_gets_a_second_voter_asks_it_before_it_answers_a_read() {
     assert!(!node.alone.is_sure(), "noted before it was in the log");
     let read = std::pin::pin!(node.read_index());
     assert!(futures::poll!(read).is_pending(), "nobody has confirmed that it leads");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_voters_that_was_cut_off_between_its_steps_is_ended() {
+    let machine = Machine::new(16);
+    let running = machine.start().await;
+    let node = &running.node;
+    let own = node.membership();
+    let voters = own.get_joint_config().first().expect("it votes").clone();
+    let nodes: BTreeMap<u64, Address> =
+        own.nodes().map(|(id, address)| (*id, address.clone())).collect();
+    // Both sets are this node: what matters is that there are two, as after the first step of a change.
+    let between = Membership::new(vec![voters.clone(), voters], nodes).expect("legal");
+    let entry = Frame::blank().with_membership(between.clone());
+    node.raft.append_membership(between, entry, []).await.expect("committed");
+    assert_eq!(node.membership().get_joint_config().len(), 2);
+    node.settle_voters().await.expect("it leads");
+    assert_eq!(node.membership().get_joint_config().len(), 1);
+    let last = node.log_bounds().expect("reads").last;
+    node.settle_voters().await.expect("there is nothing to do");
+    assert_eq!(node.log_bounds().expect("reads").last, last);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -564,6 +564,45 @@ async fn a_member_that_has_lost_the_others_answers_local_reads_from_its_files() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_loses_the_others_says_soon_that_a_write_is_in_doubt_or_was_not_made() {
+    let mut three = Three::start().await;
+    register(&three.nodes[0]).await;
+    three.nodes[0].append(&caller(), "t", vec![rows(0..10)]).await.expect("acknowledged");
+    check_same(&three.nodes, 10, (0..10).sum()).await;
+    let leader = three.nodes[0].status().await.expect("status").leader.expect("somebody leads");
+    let place = three.nodes.iter().position(|node| node.node_id() == leader).expect("a member");
+    let leading = three.nodes.remove(place);
+    // One write meets the loss of its quorum wherever it is, others begin without one.
+    let write = |from: i64| {
+        let leading = leading.clone();
+        async move {
+            loop {
+                let written = leading.append(&caller(), "t", vec![rows(from..from + 1)]).await;
+                if let Err(error) = written {
+                    return error;
+                }
+            }
+        }
+    };
+    let writes = futures::future::join_all((0..4).map(|writer| write(1_000 * (writer + 1))));
+    let others = async {
+        for node in three.nodes.drain(..) {
+            node.shutdown().await.expect("stops");
+        }
+    };
+    let both = async { tokio::join!(writes, others).0 };
+    let failed = tokio::time::timeout(Duration::from_secs(30), both).await.expect("none hangs");
+    for error in failed {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    let local = SqlOptions { local: true, ..SqlOptions::default() };
+    let found = totals(&leading, local).await.expect("local reads go on");
+    assert!(10 <= found.0, "{found:?}");
+    leading.shutdown().await.expect("stops");
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_lost_majority_a_cluster_is_made_of_what_one_member_has() {
     let mut three = Three::start().await;
     register(&three.nodes[0]).await;
