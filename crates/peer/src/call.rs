@@ -241,7 +241,7 @@ fn was_never_sent(status: &Status) -> bool {
         // No connection was made: the transport says so by its cause.
         Code::Unavailable => {
             let causes = std::iter::successors(std::error::Error::source(status), |e| e.source());
-            { causes }.any(|cause| cause.to_string().contains("connect"))
+            { causes }.any(|cause| cause.is::<tonic::ConnectError>())
         }
         _ => false,
     }

@@ -146,3 +146,24 @@ pub(super) fn storage_kind(error: &alluvium_storage::Error) -> ErrorKind {
         (false, false) => ErrorKind::Unavailable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Error;
+
+    #[test]
+    fn only_a_call_whose_first_entry_found_no_leader_left_nothing() {
+        use alluvium_raft::{Error as Raft, LeaderHint};
+        let hint = LeaderHint { node: 2, address: "127.0.0.1:1".to_owned() };
+        for early in [Raft::Unavailable, Raft::NotLeader { hint }] {
+            let early = Error::Raft(early);
+            assert!(early.is_before_the_log(), "{early}");
+            let later = early.after_an_entry();
+            assert!(!later.is_before_the_log(), "{later}");
+        }
+        for doubtful in [Raft::Ambiguous, Raft::Shutdown, Raft::Quarantined] {
+            assert!(!Error::Raft(doubtful.clone()).is_before_the_log(), "{doubtful}");
+        }
+        assert!(!Error::Reopen.is_before_the_log());
+    }
+}
