@@ -4,6 +4,7 @@
 //! next one begins, so that never more is broken at once than one mode breaks.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::str::FromStr;
 use std::time::Duration;
 
 use alluvium_stdx::{Clock, SystemClock};
@@ -27,6 +28,13 @@ pub(crate) struct Done {
     pub(crate) is_observed: bool,
     pub(crate) observation: String,
     pub(crate) detail: String,
+}
+
+impl Done {
+    /// Says whether a node was among those that met it; without a list all did.
+    pub(crate) fn met(&self, node: u64) -> bool {
+        self.nodes.is_empty() || self.nodes.contains(&node)
+    }
 }
 
 /// What became of the schedule.
@@ -158,11 +166,10 @@ impl Deeds {
         is_observed
     }
 
-    /// Whether an earlier fault may end a node now.
-    fn was_harmed(&self) -> bool {
-        let modes = Mode::ALL.iter().filter(|mode| may_end(mode.family()));
-        let mut names = modes.map(|mode| mode.name());
-        names.any(|name| self.done.iter().any(|done| done.mode == name))
+    /// Whether a fault that this node met may end it now: damage is met when it is read, perhaps under a later fault.
+    fn was_harmed(&self, node: u64) -> bool {
+        let is_fatal = |done: &Done| Mode::from_str(&done.mode).is_ok_and(|m| may_end(m.family()));
+        self.done.iter().any(|done| is_fatal(done) && done.met(node))
     }
 
     /// Waits until the cluster is together again.
@@ -171,8 +178,7 @@ impl Deeds {
             Ok(convergence) => {
                 for node in &convergence.restarted {
                     self.mended.push(format!("{mode}: {node} was started"));
-                    // Damage is met when it is read, perhaps under a later fault.
-                    if !may_end(mode.family()) && !self.was_harmed() {
+                    if !self.was_harmed(u64::from(node.0)) {
                         let detail = format!("{mode}: {node} ended by itself");
                         self.findings.push(Finding::anomaly("crashes", detail, None));
                     }
@@ -247,4 +253,30 @@ pub(crate) fn pause(time: Duration) {
 /// Adds a time to now.
 pub(crate) fn after(clock: &SystemClock, time: Duration) -> u64 {
     clock.monotonic_ns().saturating_add(nanos(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_node_that_met_a_fault_may_end_by_itself() {
+        let done = |mode: Mode, nodes: &[u64]| Done {
+            mode: mode.name().to_owned(),
+            nodes: nodes.to_vec(),
+            begun_ns: 0,
+            installed_ns: 0,
+            healed_ns: 1,
+            is_observed: true,
+            observation: String::new(),
+            detail: String::new(),
+        };
+        let mut deeds = Deeds::default();
+        deeds.done.push(done(Mode::PauseLeader, &[1]));
+        assert!(!deeds.was_harmed(1), "a pause ends nobody");
+        deeds.done.push(done(Mode::BitflipSst, &[2]));
+        assert_eq!([1, 2, 3].map(|node| deeds.was_harmed(node)), [false, true, false]);
+        deeds.done.push(done(Mode::BitflipSst, &[]));
+        assert!(deeds.was_harmed(3));
+    }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::args::Args;
 use crate::limits::{OK_MIN, SHOWN_MAX};
-use crate::nemesis::Deeds;
+use crate::nemesis::{Deeds, Done};
 use crate::recorder::{Ending, Trace};
 use crate::troupe::Record;
 use crate::verdict::{Conclusion, Finding, Findings, Weight, first_anomaly};
@@ -187,10 +187,15 @@ impl Report {
     /// Answers that name a bug, or damage where nothing was damaged that a query reads.
     fn broken(&self, traces: &[Trace]) -> Findings {
         let harmed = ["bitflip/data-file", "bitflip/sst", "bitflip/snapshot", "objstore/damage"];
-        let is_harmed = self.deeds.done.iter().any(|done| harmed.contains(&done.mode.as_str()));
+        // Damage stays until it is met and mended, and never comes before it was done.
+        let is_harmed = |trace: &Trace| {
+            let mut done = self.deeds.done.iter();
+            let is_there = |done: &Done| done.begun_ns <= trace.end_ns && done.met(trace.node);
+            done.any(|done| harmed.contains(&done.mode.as_str()) && is_there(done))
+        };
         let is_broken = |trace: &&Trace| match trace.reason.as_deref() {
             Some("INTERNAL") => true,
-            Some("CORRUPT") => !is_harmed,
+            Some("CORRUPT") => !is_harmed(trace),
             Some(_) | None => false,
         };
         let finding = |trace: &Trace| {
@@ -402,7 +407,7 @@ fn write_history(out: &Path, book: &str, history: &History) -> anyhow::Result<()
     let edn = match prefix {
         lists::TRANSACTIONS | lists::BLIND => history.elle_edn()?,
         registers::REGISTERS => history.knossos_edn(number(book))?,
-        _no_format => return Ok(()),
+        _other => history.jepsen_edn(),
     };
     put(&out.join(format!("history-{book}.edn")), edn.as_bytes())
 }
@@ -440,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_is_written_as_lines_that_read_back_and_as_edn_where_there_is_a_format() {
+    fn a_history_is_written_as_lines_that_read_back_and_as_edn() {
         let out = tempfile::tempdir().expect("a directory");
         let write = |book: &str, history: &History| {
             write_history(out.path(), book, history).expect("written");
@@ -455,7 +460,7 @@ mod tests {
         let written = history(Call::Write { key: 2, value: 7 }, Reply::Written { version: 4 });
         assert!(write("w5-0002", &written).is_some_and(|edn| edn.contains(":type :ok")));
         let scan = history(Call::Scan { set: 1 }, Reply::Elements { elements: vec![] });
-        assert_eq!(write("w3-0001", &scan), None);
+        assert!(write("w3-0001", &scan).is_some_and(|edn| edn.contains(":value [1 []]")));
     }
 
     #[test]
@@ -494,7 +499,7 @@ mod tests {
         };
         let traces = [trace];
         assert_eq!(report.broken(&traces).len(), 1);
-        report.deeds.done.push(crate::nemesis::Done {
+        report.deeds.done.push(Done {
             mode: "bitflip/data-file".to_owned(),
             nodes: vec![2],
             begun_ns: 0,
@@ -505,6 +510,10 @@ mod tests {
             detail: String::new(),
         });
         assert_eq!(report.broken(&traces), []);
+        report.deeds.done[0].nodes = vec![3];
+        assert_eq!(report.broken(&traces).len(), 1, "another node was damaged");
+        (report.deeds.done[0].nodes, report.deeds.done[0].begun_ns) = (vec![2], 3);
+        assert_eq!(report.broken(&traces).len(), 1, "it was damaged later");
     }
 
     #[test]

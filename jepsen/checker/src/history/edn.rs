@@ -1,4 +1,4 @@
-//! Histories in the EDN of other checkers: Elle's list-append, Knossos' register.
+//! Histories in the EDN of other checkers: Elle's list-append, Knossos' register, and Jepsen's own for the rest.
 //!
 //! It writes only. It must not drop an operation in silence: one that has no place in the format is an
 //! error. Invariant: every invocation has its completion, with the same process and function.
@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::{Action, Event, History, Operation, Outcome};
-use crate::call::{Call, Reply, Step, Versioned};
+use crate::call::{Call, Dataset, Reply, Step, Versioned};
 use crate::error::Error;
 
 impl History {
@@ -42,6 +42,86 @@ impl History {
             }
         }
         Ok(text)
+    }
+}
+
+impl History {
+    /// Returns the history as the operations of Jepsen, for its own checkers of sets, banks and counters: what belongs to
+    /// one of several subjects is a pair of it and the value, as in `jepsen.independent`; a row that is hidden is written
+    /// as nil.
+    #[must_use]
+    pub fn jepsen_edn(&self) -> String {
+        let events = self.owned_events().enumerate();
+        let lines = events.map(|(index, (event, operation))| {
+            let (function, value) = jepsen_value(event, &operation.call);
+            line(index, event, function, &value)
+        });
+        lines.collect()
+    }
+}
+
+/// Returns function and value; what is not known yet is nil.
+fn jepsen_value(event: &Event, call: &Call) -> (&'static str, String) {
+    let reply = reply_of(event);
+    match call {
+        Call::Register { name, spec } => {
+            let incarnation = match reply {
+                Some(Reply::Registered { incarnation }) => incarnation.to_string(),
+                Some(_) | None => "nil".to_owned(),
+            };
+            ("register", format!("[{name:?} {{:spec {spec} :incarnation {incarnation}}}]"))
+        }
+        Call::Describe { name } => {
+            let dataset = match reply {
+                Some(Reply::Described { dataset: Some(Dataset { spec, incarnation }) }) => {
+                    format!("{{:spec {spec} :incarnation {incarnation}}}")
+                }
+                Some(_) | None => "nil".to_owned(),
+            };
+            ("read", format!("[{name:?} {dataset}]"))
+        }
+        Call::Drop { name, incarnation } => ("drop", format!("[{name:?} {incarnation}]")),
+        Call::Transact { steps } => {
+            ("txn", Transaction { steps, lists: lists_of(event) }.to_string())
+        }
+        Call::Add { set, element } => ("add", format!("[{set} {element}]")),
+        Call::Delete { set, element } => ("remove", format!("[{set} {element}]")),
+        Call::Scan { set } => {
+            let elements = match reply {
+                Some(Reply::Elements { elements }) => Some(elements.as_slice()),
+                Some(_) | None => None,
+            };
+            ("read", format!("[{set} {}]", vector(elements)))
+        }
+        Call::Transfer { from, to, amount } => {
+            ("transfer", format!("{{:from {from} :to {to} :amount {amount}}}"))
+        }
+        Call::Balances => match reply {
+            Some(Reply::Balances { balances }) => {
+                let pairs =
+                    balances.iter().map(|(account, balance)| format!("{account} {balance}"));
+                ("read", format!("{{{}}}", pairs.collect::<Vec<_>>().join(" ")))
+            }
+            Some(_) | None => ("read", "nil".to_owned()),
+        },
+        Call::Write { key, .. } | Call::Read { key } | Call::Cas { key, .. } => {
+            let (function, value) = register_value(event, call);
+            (function, format!("[{key} {value}]"))
+        }
+        Call::Upsert { key, value } => ("write", format!("[{key} {value}]")),
+        Call::Tombstone { key } => ("write", format!("[{key} nil]")),
+        Call::Get { key } => {
+            let value = match reply {
+                Some(Reply::Row { value }) => *value,
+                Some(_) | None => None,
+            };
+            ("read", format!("[{key} {}]", nil_or(value)))
+        }
+        Call::Increment { session, sequence } => ("add", format!("[{session} {sequence}]")),
+        Call::Count => match reply {
+            Some(Reply::Counted { count }) => ("read", count.to_string()),
+            Some(_) | None => ("read", "nil".to_owned()),
+        },
     }
 }
 

@@ -219,3 +219,58 @@ mod round_trip {
         }
     }
 }
+
+#[test]
+fn every_call_has_its_operation_of_jepsen() {
+    let described = Dataset { spec: 5, incarnation: 7 };
+    let balances = [(0, 10), (1, -2)].into();
+    let name = || "w1-0001".to_owned();
+    let calls = [
+        (Call::Register { name: name(), spec: 5 }, Reply::Registered { incarnation: 7 }),
+        (Call::Describe { name: name() }, Reply::Described { dataset: Some(described) }),
+        (Call::Drop { name: name(), incarnation: 7 }, Reply::Done),
+        (Call::Add { set: 1, element: 3 }, Reply::Done),
+        (Call::Delete { set: 1, element: 3 }, Reply::Done),
+        (Call::Scan { set: 1 }, Reply::Elements { elements: vec![3, 4] }),
+        (Call::Transfer { from: 0, to: 1, amount: 2 }, Reply::Refused),
+        (Call::Balances, Reply::Balances { balances }),
+        (Call::Upsert { key: 2, value: 9 }, Reply::Done),
+        (Call::Tombstone { key: 2 }, Reply::Done),
+        (Call::Get { key: 2 }, Reply::Row { value: None }),
+        (Call::Increment { session: 8, sequence: 1 }, Reply::Incremented { count: 1 }),
+        (Call::Count, Reply::Counted { count: 1 }),
+    ];
+    let mut events = Vec::new();
+    for ((call, reply), time_ns) in calls.into_iter().zip((0..).step_by(2)) {
+        let (process, node) = (ProcessId(1), NodeId(1));
+        events.push(Event { time_ns, process, action: Action::Invoke { node, call } });
+        let outcome = Outcome::Ok { reply, index: LogIndex(time_ns + 1) };
+        events.push(Event { time_ns: time_ns + 1, process, action: Action::Complete { outcome } });
+    }
+    let edn = History::new(events).expect("well formed").jepsen_edn();
+    let completed: Vec<&str> = edn
+        .lines()
+        .filter(|line| !line.contains(":type :invoke"))
+        .map(|line| line.split(" :f ").nth(1).expect("a function"))
+        .collect();
+    assert_eq!(
+        completed,
+        [
+            ":register :value [\"w1-0001\" {:spec 5 :incarnation 7}]}",
+            ":read :value [\"w1-0001\" {:spec 5 :incarnation 7}]}",
+            ":drop :value [\"w1-0001\" 7]}",
+            ":add :value [1 3]}",
+            ":remove :value [1 3]}",
+            ":read :value [1 [3 4]]}",
+            ":transfer :value {:from 0 :to 1 :amount 2}}",
+            ":read :value {0 10 1 -2}}",
+            ":write :value [2 9]}",
+            ":write :value [2 nil]}",
+            ":read :value [2 nil]}",
+            ":add :value [8 1]}",
+            ":read :value 1}",
+        ]
+    );
+    assert!(edn.starts_with("{:index 0 :type :invoke :process 1 :time 0 :f :register"), "{edn}");
+    assert!(edn.contains(":type :fail :process 1 :time 13 :f :transfer"), "{edn}");
+}
