@@ -71,7 +71,9 @@ impl Node {
                 () = tokio::time::sleep(TICK) => waited += TICK,
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             }
-            if let Err(error) = self.raft().settle_voters().await {
+            // Without a quorum it never ends, and a node that stops waits for this task.
+            let settled = self.unless_stopping(self.raft().settle_voters()).await;
+            if let Err(error) = settled {
                 tracing::debug!(error = error_chain(&error), "voters are between two sets");
             }
             let entries = self.applied().0.saturating_sub(compared_at.0);

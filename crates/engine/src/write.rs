@@ -170,7 +170,7 @@ impl Node {
             (None, _) => self.applied(),
         };
         let written = self.prune(caller, dataset, floor).await?;
-        self.wait_swept(dataset).await?;
+        self.wait_swept(dataset).await.map_err(Error::after_an_entry)?;
         Ok(written)
     }
 
