@@ -97,6 +97,18 @@ pub enum Error {
         /// What it said.
         reason: Box<str>,
     },
+    /// The leader cannot take the command now. Nothing was proposed: try again later.
+    #[error("the leader refuses for now: {reason}")]
+    LeaderBusy {
+        /// What it said.
+        reason: Box<str>,
+    },
+    /// The cluster removed this node. Nothing was proposed: ask a member.
+    #[error("node {node} is no member of the cluster")]
+    Removed {
+        /// This node.
+        node: u64,
+    },
     /// A message that no node sends which follows the protocol. It changed nothing.
     #[error("a message of a peer is refused: {fault}")]
     Message {

@@ -48,7 +48,7 @@ pub use error::{
 pub use frame::Frame;
 pub use members::Progress;
 pub use network::{NoPeers, PeerNetwork};
-pub use node::RaftNode;
+pub use node::{Leadership, RaftNode};
 pub use offline::{OfflineLog, restore};
 pub use peers::{ReceivedSnapshot, check_append, encode_membership_of};
 pub use refound::{Refounded, refound};

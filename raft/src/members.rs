@@ -219,11 +219,12 @@ impl RaftNode {
     /// Returns how long ago a quorum answered this node last, if it leads and needs others for one.
     #[must_use]
     pub fn quorum_silent_for(&self) -> Option<Duration> {
-        let metrics = self.metrics();
-        let is_leader = metrics.current_leader == Some(metrics.id);
-        let voters = metrics.membership_config.membership().voter_ids().count();
-        let acked = metrics.last_quorum_acked.filter(|_| is_leader && 1 < voters);
-        acked.map(|at| at.elapsed())
+        self.look(|metrics| {
+            let is_leader = metrics.current_leader == Some(metrics.id);
+            let voters = metrics.membership_config.membership().voter_ids().count();
+            let acked = metrics.last_quorum_acked.filter(|_| is_leader && 1 < voters);
+            acked.map(|at| at.elapsed())
+        })
     }
 
     /// Returns how far each member is, as this leader knows; nothing when this node does not lead.

@@ -11,6 +11,8 @@ use futures::future::{Either, select};
 use openraft::errors::{
     ClientWriteError, Fatal, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
 };
+use openraft::impls::ProgressResponder;
+use openraft::type_config::alias::LeaderIdOf;
 use openraft::{Raft, RaftMetrics, ReadPolicy};
 use tokio::sync::{Semaphore, watch};
 
@@ -33,6 +35,10 @@ use crate::snapshots::Snapshots;
 use crate::status::Status;
 use crate::thread::on_thread;
 use crate::type_config::{Address, TypeConfig};
+
+/// That this node leads: its term and its id. Another one, or the same node again, leads under another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leadership(LeaderIdOf<TypeConfig>);
 
 /// A running node. Clones are cheap and share it.
 #[derive(Clone)]
@@ -186,31 +192,74 @@ impl RaftNode {
     /// Nothing was proposed: [`Error::NotACommand`], [`Error::NotLeader`], [`Error::Unavailable`],
     /// [`Error::Poisoned`], [`Error::Shutdown`]. The outcome is unknown: [`Error::Ambiguous`].
     pub async fn propose(&self, entry: Entry) -> Result<Response, Error> {
+        self.propose_if(entry, None).await
+    }
+
+    /// Proposes a command as [`RaftNode::propose`] does, unless another leadership has begun since: nothing is proposed
+    /// then, and the error is [`Error::NotLeader`] or [`Error::Unavailable`].
+    ///
+    /// # Errors
+    /// As [`RaftNode::propose`].
+    pub async fn propose_under(
+        &self,
+        leadership: &Leadership,
+        entry: Entry,
+    ) -> Result<Response, Error> {
+        self.propose_if(entry, Some(leadership)).await
+    }
+
+    async fn propose_if(
+        &self,
+        entry: Entry,
+        under: Option<&Leadership>,
+    ) -> Result<Response, Error> {
         let frame = match entry.kind() {
             EntryKind::Command => Frame::command(entry),
             EntryKind::Blank | EntryKind::Membership => return Err(Error::NotACommand),
         };
         self.check_running()?;
         self.check_trusted()?;
-        let written = self.unless_failed(self.raft.client_write(frame)).await;
-        match written.map_err(|_fault| Error::Ambiguous)? {
+        let write = async {
+            let (responder, answer) = ProgressResponder::complete_only();
+            let write = self.raft.write(frame).responder(responder);
+            let write = match under {
+                Some(Leadership(leader)) => write.with_leader(*leader),
+                None => write,
+            };
+            // Whatever openraft stops on, the entry may be on a disk by then.
+            write.await.map_err(|_fatal| Error::Ambiguous)?;
+            answer.await.map_err(|_stopped| Error::Ambiguous)
+        };
+        let written = self.unless_failed(write).await;
+        match written.map_err(|_fault| Error::Ambiguous)?? {
             Ok(written) => {
                 let response = written.data.expect("a command's entry has an answer");
                 Ok(response)
             }
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-                Err(not_leader(forward))
-            }
+            Err(ClientWriteError::ForwardToLeader(forward)) => Err(not_leader(forward)),
             // From here on the entry may be on a disk.
             Err(
-                RaftError::APIError(
-                    ClientWriteError::LogEntryDiscarded(_)
-                    | ClientWriteError::ChangeMembershipError(_)
-                    | ClientWriteError::PreconditionFailed(_),
-                )
-                | RaftError::Fatal(_),
+                ClientWriteError::LogEntryDiscarded(_)
+                | ClientWriteError::ChangeMembershipError(_)
+                | ClientWriteError::PreconditionFailed(_),
             ) => Err(Error::Ambiguous),
         }
+    }
+
+    /// Returns the leadership that this node has, once it has applied an entry of it.
+    ///
+    /// Everything that was acknowledged anywhere before this call is then applied here, if this node still leads. It may
+    /// not know better: what is read here is linearizable if an entry that is proposed under this leadership afterwards
+    /// is committed, because no other leader can have acknowledged anything before that entry then.
+    #[must_use]
+    pub fn leadership(&self) -> Option<Leadership> {
+        self.look(|metrics| {
+            let vote = &metrics.vote;
+            let is_own = vote.committed && vote.leader_id.node_id == metrics.id;
+            let applied = metrics.last_applied.as_ref().map(|applied| applied.leader_id);
+            let own = (is_own && metrics.state.is_leader()).then_some(vote.leader_id);
+            own.filter(|own| applied == Some(*own)).map(Leadership)
+        })
     }
 
     /// Returns an index at which a read sees every write that was acknowledged anywhere before this call. Its
@@ -297,17 +346,22 @@ impl RaftNode {
     }
 
     pub(crate) fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        self.look(RaftMetrics::clone)
+    }
+
+    /// Looks at openraft's metrics without a copy of them: writes do, each time.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&RaftMetrics<TypeConfig>) -> T) -> T {
         use openraft::async_runtime::watch::WatchReceiver;
-        self.raft.metrics().borrow_watched().clone()
+        at(&self.raft.metrics().borrow_watched())
     }
 
     pub(crate) fn check_running(&self) -> Result<(), Error> {
         if let Some(fault) = self.health.fault() {
             return Err(Error::Poisoned { fault });
         }
-        match &self.metrics().running_state {
+        match self.look(|metrics| metrics.running_state.clone()) {
             Ok(()) => Ok(()),
-            Err(fatal) => Err(self.stopped_error(fatal)),
+            Err(fatal) => Err(self.stopped_error(&fatal)),
         }
     }
 

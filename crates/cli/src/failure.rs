@@ -110,7 +110,8 @@ impl From<alluvium_engine::Error> for Failure {
         } else {
             error.hint()
         };
-        Self::of_kind(error.kind(), failures::chain(&error), hint)
+        let failure = Self::of_kind(error.kind(), failures::chain(&error), hint);
+        if error.is_before_the_log() { failure.of_read() } else { failure }
     }
 }
 
@@ -139,7 +140,9 @@ impl From<tonic::Status> for Failure {
             return if never_connected(&status) { failure.of_read() } else { failure };
         }
         let kind = failures::kind_of(&status);
-        Self::of_kind(kind, status.message().to_owned(), failures::hint_of(&status))
+        let hint = failures::hint_of(&status);
+        let failure = Self::of_kind(kind, status.message().to_owned(), hint);
+        if failures::left_nothing(&status) { failure.of_read() } else { failure }
     }
 }
 
@@ -226,6 +229,18 @@ mod tests {
         assert_eq!((failure.kind, failure.hint.as_deref()), (kind, Some(hint)));
         assert!(failure.ambiguous && failure.retryable, "a write may have happened");
         assert!(!failure.of_read().ambiguous);
+    }
+
+    #[test]
+    fn a_write_that_was_not_proposed_is_in_no_doubt() {
+        let kind = ErrorKind::Unavailable;
+        let told = |metadata: Vec<(&'static str, String)>| {
+            Failure::from(failures::status_with(kind, "no leader", metadata))
+        };
+        let nothing = told(vec![(failures::EFFECT, failures::NONE.to_owned())]);
+        assert!(nothing.retryable && !nothing.ambiguous, "{nothing:?}");
+        let lost = told(vec![(failures::LEADER, "2".to_owned())]);
+        assert!(lost.retryable && lost.ambiguous, "{lost:?}");
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Appends of any size: one entry when the rows fit, else parts that become visible together.
 
+use alluvium_raft::Leadership;
 use alluvium_rows::{KeyEncoder, Piece, slice_bytes, split};
 use alluvium_types::limits::{BODY_BYTES_MAX, UPLOAD_PARTS_MAX};
 use alluvium_types::{
-    Append, Command, Outcome, Rejection, RowSource, Stage, StageContent, UploadId, Upsert,
+    Append, Command, LogIndex, Outcome, Rejection, Response, RowSource, Stage, StageContent,
+    UploadId, Upsert,
 };
 use arrow::record_batch::RecordBatch;
 use xxhash_rust::xxh3::Xxh3;
@@ -26,6 +28,8 @@ pub struct Appender {
     name: String,
     upsert: bool,
     target: Option<Target>,
+    /// Under which the target was read here without asking a quorum; none when one was asked.
+    leadership: Option<Leadership>,
     waiting: Vec<RecordBatch>,
     waiting_bytes: u64,
     /// Rows that were pushed before the waiting ones, so that a bad row is named by its place among all.
@@ -52,9 +56,18 @@ impl Appender {
     pub(crate) fn new(node: Node, caller: Caller, name: String, upsert: bool) -> Self {
         let id = upload_id(&node, &caller);
         let upload = Upload { id, parts: 0, content: Xxh3::new(), answered: false };
-        let (target, waiting) = (None, Vec::new());
-        let (waiting_bytes, rows_before) = (0, 0);
-        Self { node, caller, name, upsert, target, waiting, waiting_bytes, rows_before, upload }
+        Self {
+            node,
+            caller,
+            name,
+            upsert,
+            target: None,
+            leadership: None,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            rows_before: 0,
+            upload,
+        }
     }
 
     /// Adds rows. They are checked now and may already travel to the log, but nobody sees them yet.
@@ -62,6 +75,13 @@ impl Appender {
     /// # Errors
     /// When the rows do not fit the dataset; the appender must then be dropped.
     pub async fn push(&mut self, batch: RecordBatch) -> Result<(), Error> {
+        match self.take(batch).await {
+            Err(error) => Err(self.told(error).await),
+            taken => taken,
+        }
+    }
+
+    async fn take(&mut self, batch: RecordBatch) -> Result<(), Error> {
         self.node.check_backlog()?;
         let schema = self.target().await?.schema.clone();
         let batch = alluvium_rows::conform(&batch, &schema)
@@ -85,14 +105,24 @@ impl Appender {
     /// When nothing was pushed, or the command was refused: then no row is visible. An ambiguous error
     /// means that they may be; with a session, the same append can be tried again.
     pub async fn finish(mut self) -> Result<Written, Error> {
+        let mut parts = match self.cut().await {
+            Ok(parts) => parts,
+            Err(error) => return Err(self.told(error).await),
+        };
+        if 0 < self.upload.parts || 1 < parts.len() {
+            self.stage(parts).await?;
+            return self.propose_staged().await;
+        }
+        let piece = parts.pop().ok_or(Error::Rejected(Rejection::NoRows))?;
+        self.propose_inline(piece).await
+    }
+
+    /// Cuts what waits into bodies.
+    async fn cut(&mut self) -> Result<Vec<Piece>, Error> {
         self.target().await?;
         match (self.upload.parts, self.upsert) {
-            (0, true) => self.finish_upsert().await,
-            (0, false) => self.finish_append().await,
-            _ => {
-                self.stage_waiting().await?;
-                self.propose_staged().await
-            }
+            (0, true) => self.split_waiting_by_key(),
+            _ => self.split_waiting(),
         }
     }
 
@@ -100,37 +130,49 @@ impl Appender {
         self.waiting.iter().map(RecordBatch::num_rows).sum()
     }
 
+    /// Finds the dataset. A leader looks at what it has applied and asks nobody: the entry that is proposed under the same
+    /// leadership afterwards shows that nobody else had led until then.
     async fn target(&mut self) -> Result<&Target, Error> {
         if self.target.is_none() {
-            // One round for both: each asks the quorum.
-            let newest = self.node.linearizable().await?;
-            let answered = self.node.recorded_here(&self.caller)?;
-            self.upload.answered = answered.is_some();
-            // As the dataset was when the number was answered: the same rows are the same bytes then.
-            let at = answered.map(|answered| answered.response.index);
-            self.target = Some(self.node.target_at(&self.name, at, newest)?);
+            let leadership = self.node.leadership();
+            match leadership.map(|_leads| self.look_at(self.node.applied())) {
+                Some(Ok(())) => self.leadership = leadership,
+                // That it is not there, or cannot be read, is not said before the quorum was asked.
+                Some(Err(_)) | None => {
+                    let newest = self.node.linearizable().await?;
+                    self.look_at(newest)?;
+                }
+            }
         }
         Ok(self.target.as_ref().expect("it was just set"))
     }
 
-    async fn finish_append(mut self) -> Result<Written, Error> {
-        let mut parts = self.split_waiting()?;
-        if parts.len() > 1 {
-            self.stage(parts).await?;
-            return self.propose_staged().await;
-        }
-        let piece = parts.pop().ok_or(Error::Rejected(Rejection::NoRows))?;
-        self.propose_inline(piece).await
+    fn look_at(&mut self, newest: LogIndex) -> Result<(), Error> {
+        let answered = self.node.recorded_here(&self.caller)?;
+        self.upload.answered = answered.is_some();
+        // As the dataset was when the number was answered: the same rows are the same bytes then.
+        let at = answered.map(|answered| answered.response.index);
+        self.target = Some(self.node.target_at(&self.name, at, newest)?);
+        Ok(())
     }
 
-    async fn finish_upsert(mut self) -> Result<Written, Error> {
-        let mut parts = self.split_waiting_by_key()?;
-        if parts.len() > 1 {
-            self.stage(parts).await?;
-            return self.propose_staged().await;
+    /// Asks the quorum whether the target is what it was looked at as, unless it was asked already.
+    async fn confirm(&mut self) -> Result<(), Error> {
+        let Some(_leadership) = self.leadership.take() else { return Ok(()) };
+        let before = self.target.take();
+        let newest = self.node.linearizable().await?;
+        self.look_at(newest)?;
+        let identity = |target: &Target| (target.record.dataset, target.record.schema_version);
+        match self.target.as_ref().map(identity) == before.as_ref().map(identity) {
+            true => Ok(()),
+            // Rows were checked against another schema; nothing was proposed.
+            false => Err(alluvium_raft::Error::Unavailable.into()),
         }
-        let piece = parts.pop().ok_or(Error::Rejected(Rejection::NoRows))?;
-        self.propose_inline(piece).await
+    }
+
+    /// Returns an error that was concluded from the target, if that is confirmed.
+    async fn told(&mut self, error: Error) -> Error {
+        self.confirm().await.err().unwrap_or(error)
     }
 
     async fn stage_waiting(&mut self) -> Result<(), Error> {
@@ -176,6 +218,7 @@ impl Appender {
     }
 
     async fn stage(&mut self, pieces: Vec<Piece>) -> Result<(), Error> {
+        self.confirm().await?;
         let target = self.target.clone().expect("push or finish found the target");
         for piece in pieces {
             let number = self.upload.parts;
@@ -226,18 +269,30 @@ impl Appender {
         self.propose(RowSource::Staged { upload, parts, content_hash }, &[]).await
     }
 
-    async fn propose(self, source: RowSource, body: &[u8]) -> Result<Written, Error> {
+    async fn propose(mut self, source: RowSource, body: &[u8]) -> Result<Written, Error> {
         let target = self.target.as_ref().expect("finish found the target");
         let (dataset, schema_version) = (target.record.dataset, target.record.schema_version);
         let command = match self.upsert {
             true => Command::Upsert(Upsert { dataset, schema_version, source }),
             false => Command::Append(Append { dataset, schema_version, source }),
         };
-        let response = self.node.propose(&self.caller, command, body).await?;
+        let response = self.propose_once(command, body).await?;
         let (Outcome::Appended { rows } | Outcome::Upserted { rows }) = response.outcome else {
             unreachable!("append answered {:?}", response.outcome)
         };
         Ok(Written { index: response.index, count: rows })
+    }
+
+    async fn propose_once(&mut self, command: Command, body: &[u8]) -> Result<Response, Error> {
+        if let Some(leadership) = self.leadership {
+            let (node, caller) = (&self.node, &self.caller);
+            let proposed = node.propose_under(leadership, caller, command.clone(), body).await?;
+            if let Some(response) = proposed {
+                return Ok(response);
+            }
+            self.confirm().await?;
+        }
+        self.node.propose(&self.caller, command, body).await
     }
 }
 

@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_peer::{
-    Host, Identity as PeerIdentity, NotAdmitted, PeerCalls, PeerServer, Peers, Security,
+    FileParts, Host, Identity as PeerIdentity, NotAdmitted, PeerCalls, PeerServer, Peers, Security,
 };
-use alluvium_raft::{AppliedState, Error as RaftError, LeaderHint};
+use alluvium_raft::{AppliedState, Error as RaftError, LeaderHint, Leadership};
 use alluvium_stdx::Clock;
-use alluvium_types::{Entry, LogIndex, Response};
+use alluvium_storage::Bucket;
+use alluvium_types::{Entry, ErrorKind, LogIndex, Response};
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use object_store::path::Path as ObjectPath;
 
 use crate::agreement::Digests;
@@ -163,16 +164,18 @@ pub(crate) struct PeerHost {
 
 impl Host for PeerHost {
     fn admit(&self, entry: Entry) -> Result<Entry, NotAdmitted> {
-        let full = |error: &dyn std::error::Error| NotAdmitted::Full(error.to_string());
-        let mut envelope = entry.envelope().map_err(|error| full(&error))?;
+        let mut envelope = entry.envelope().map_err(|_no| NotAdmitted::NotACommand)?;
         let kind = envelope.command.kind();
-        self.pressure.check(kind).map_err(|error| full(&error))?;
+        self.pressure.check(kind).map_err(|error| match error.kind() {
+            ErrorKind::StorageFull => NotAdmitted::Full(error.to_string()),
+            _later => NotAdmitted::NotNow(error.to_string()),
+        })?;
         if carries_rows(kind) && self.pressure.is_behind() {
             return Err(NotAdmitted::Busy);
         }
         // One clock stamps: another node's that is ahead would end everybody's sessions.
         envelope.proposed_at_ms = self.clock.wall_ms();
-        Entry::command(&envelope, &entry.body()).map_err(|error| full(&error))
+        Entry::command(&envelope, &entry.body()).map_err(|_no| NotAdmitted::NotACommand)
     }
 
     fn reported(&self, node: u64, swept: LogIndex) {
@@ -184,15 +187,33 @@ impl Host for PeerHost {
         self.digests.tell(node, checkpoint);
     }
 
-    fn read_file(&self, bucket: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
+    fn open_file<'a>(
+        &'a self,
+        bucket: &'a str,
+        key: &'a str,
+        part: u64,
+    ) -> BoxFuture<'a, Result<Option<FileParts>, String>> {
         let (bucket, key) = (self.buckets.get(bucket), ObjectPath::parse(key));
         async move {
             let bucket = bucket.map_err(|error| error.to_string())?;
             let key = key.map_err(|error| error.to_string())?;
-            bucket.get(&key).await.map_err(|error| error.to_string())
+            let found = bucket.head(&key).await.map_err(|error| error.to_string())?;
+            Ok(found.map(|found| parts_of(bucket, key, found.size, part)))
         }
         .boxed()
     }
+}
+
+/// Reads an object from its first byte to its last, a part at a time.
+fn parts_of(bucket: Bucket, key: ObjectPath, size: u64, part: u64) -> FileParts {
+    assert!(0 < part, "parts without bytes would never end");
+    let starts = stream::iter((0..size.div_ceil(part)).map(move |nth| nth * part));
+    let read = move |start: u64| {
+        let (bucket, key) = (bucket.clone(), key.clone());
+        let range = start..size.min(start + part);
+        async move { bucket.get_part(&key, range).await.map_err(|error| error.to_string()) }
+    };
+    starts.then(read).boxed()
 }
 
 /// What a member of a cluster has beside a node that is alone.
@@ -224,6 +245,32 @@ impl Node {
         .await?;
         self.applied_in_time(response.index).await?;
         Ok(response)
+    }
+
+    /// Returns the leadership under which a caller may propose what it makes of the state that is applied here; none while
+    /// the quorum is silent, so that what cannot be committed is told before it is proposed.
+    pub(crate) fn leadership(&self) -> Option<Leadership> {
+        let is_silent = self.raft().quorum_silent_for().is_some_and(|time| QUORUM_LOOK < time);
+        if is_silent { None } else { self.raft().leadership() }
+    }
+
+    /// Proposes an entry here, made from what was read here under a leadership; nothing when that is over: nothing was
+    /// proposed then.
+    pub(crate) async fn commit_under(
+        &self,
+        leadership: Leadership,
+        entry: Entry,
+    ) -> Result<Option<Response>, Error> {
+        self.check_trusted()?;
+        let proposed = self.raft().propose_under(&leadership, entry);
+        let proposed = match self.cluster() {
+            None => proposed.await,
+            Some(_) => Box::pin(self.unless_hopeless(proposed, true)).await,
+        };
+        match proposed {
+            Err(RaftError::NotLeader { .. } | RaftError::Unavailable) => Ok(None),
+            outcome => Ok(Some(outcome?)),
+        }
     }
 
     /// Returns an index at which a read sees every acknowledged write; its entries are applied here.
@@ -279,19 +326,11 @@ impl Node {
         F: Future<Output = Result<T, RaftError>>,
     {
         let patience = u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
-        let mut stopping = self.stopping();
         let until = self.clock().monotonic_ns().saturating_add(patience);
         let mut leader = None;
         loop {
             let is_here = leader.is_none();
-            // Without a quorum openraft never answers: nobody waits for one longer than for a leader, and a node that
-            // stops does not wait at all.
-            let answered = tokio::select! {
-                answered = call(leader.take()) => answered,
-                () = self.quorum_is_lost(), if is_here => Err(RaftError::Ambiguous),
-                _ = stopping.wait_for(|stopping| *stopping) => Err(RaftError::Ambiguous),
-            };
-            match answered {
+            match self.unless_hopeless(call(leader.take()), is_here).await {
                 Err(RaftError::NotLeader { hint }) if hint.node != self.node_id() => {
                     leader = Some(hint);
                 }
@@ -304,6 +343,21 @@ impl Node {
             if leader.is_none() {
                 tokio::time::sleep(TRY_AGAIN).await;
             }
+        }
+    }
+
+    /// Waits for consensus, here or elsewhere. Without a quorum openraft never answers: nobody waits for one longer than
+    /// for a leader, and a node that stops does not wait at all.
+    async fn unless_hopeless<T>(
+        &self,
+        call: impl Future<Output = Result<T, RaftError>>,
+        is_here: bool,
+    ) -> Result<T, RaftError> {
+        let mut stopping = self.stopping();
+        tokio::select! {
+            answered = call => answered,
+            () = self.quorum_is_lost(), if is_here => Err(RaftError::Ambiguous),
+            _ = stopping.wait_for(|stopping| *stopping) => Err(RaftError::Ambiguous),
         }
     }
 
@@ -359,5 +413,34 @@ impl Node {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alluvium_storage::BucketKind;
+    use futures::TryStreamExt;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_for_a_peer_is_read_part_by_part() {
+        let bucket = Bucket::over("b", Arc::new(InMemory::new()), BucketKind::PerNode);
+        let key = ObjectPath::from("a/b");
+        for size in [0, 1, 4, 5, 8, 11] {
+            let bytes = Bytes::from_iter(0..size);
+            bucket.put_new(&key, bytes.clone()).await.expect("a new object");
+            let parts = parts_of(bucket.clone(), key.clone(), u64::from(size), 4);
+            let parts: Vec<Bytes> = parts.try_collect().await.expect("whole");
+            assert!(parts.iter().all(|part| part.len() <= 4), "{size}: {parts:?}");
+            assert_eq!(parts.concat(), bytes, "{size}");
+            bucket.delete(&key).await.expect("deleted");
+        }
+        bucket.put_new(&key, Bytes::from_static(b"12345678")).await.expect("a new object");
+        let mut parts = parts_of(bucket.clone(), key.clone(), 8, 4);
+        assert_eq!(parts.try_next().await.expect("the first"), Some(Bytes::from_static(b"1234")));
+        bucket.delete(&key).await.expect("deleted");
+        parts.try_next().await.expect_err("the second was not read before it was asked for");
     }
 }

@@ -362,11 +362,19 @@ impl Error {
         }
     }
 
-    /// Says whether the call ended before anything was proposed, for want of a leader: nothing of it will ever take effect.
+    /// Says whether the call ended before anything was proposed, for want of a leader that takes it: nothing of it will ever take effect.
     #[must_use]
     pub fn is_before_the_log(&self) -> bool {
         use alluvium_raft::Error as Raft;
-        matches!(self, Self::Raft(Raft::NotLeader { .. } | Raft::Unavailable))
+        matches!(
+            self,
+            Self::Raft(
+                Raft::NotLeader { .. }
+                    | Raft::Unavailable
+                    | Raft::LeaderBusy { .. }
+                    | Raft::Removed { .. }
+            )
+        )
     }
 
     /// Returns the error of a later entry of a call whose first one is committed: that nothing was proposed is no longer

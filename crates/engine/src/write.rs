@@ -1,5 +1,6 @@
 //! Proposing: what is checked, stamped and encoded before a command enters the log.
 
+use alluvium_raft::Leadership;
 use alluvium_state_machine::catalog;
 use alluvium_state_machine::record::{DatasetRecord, ResultRecord};
 use alluvium_state_machine::{Key, Table, ViewError, record_at};
@@ -251,6 +252,20 @@ impl Node {
         let entry = self.entry_of(caller, command, body)?;
         let _room = self.reserve(entry.as_bytes().len()).await;
         accepted(self.commit(entry).await?)
+    }
+
+    /// As [`Node::propose`], of a command that was made from what was read here under a leadership; nothing when that is
+    /// over: nothing was proposed then.
+    pub(crate) async fn propose_under(
+        &self,
+        leadership: Leadership,
+        caller: &Caller,
+        command: Command,
+        body: &[u8],
+    ) -> Result<Option<Response>, Error> {
+        let entry = self.entry_of(caller, command, body)?;
+        let _room = self.reserve(entry.as_bytes().len()).await;
+        self.commit_under(leadership, entry).await?.map(accepted).transpose()
     }
 
     /// Proposes what only a leader decides; nothing when this node does not lead any more. It is never sent to another

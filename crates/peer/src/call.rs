@@ -256,11 +256,56 @@ pub(crate) fn error_of(refusal: wire::Refusal) -> Error {
         }
         Reason::NotACommand => Error::NotACommand,
         Reason::Full => Error::LeaderFull { reason: refusal.detail.into_boxed_str() },
+        Reason::NotNow => Error::LeaderBusy { reason: refusal.detail.into_boxed_str() },
+        Reason::Removed => Error::Removed { node: refusal.node },
+        Reason::UnknownNode => {
+            Error::Membership { fault: MembershipFault::Unknown { node: refusal.node } }
+        }
+        Reason::Lags => {
+            let (node, behind) = (refusal.node, refusal.behind);
+            Error::Membership { fault: MembershipFault::Lags { node, behind } }
+        }
         Reason::Membership => {
             let reason = refusal.detail.into_boxed_str();
             Error::Membership { fault: MembershipFault::Refused { reason } }
         }
         Reason::Unavailable | Reason::Stopped => Error::Unavailable,
         Reason::Ambiguous | Reason::Unspecified => Error::Ambiguous,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::refusal;
+
+    #[test]
+    fn a_refusal_is_the_same_error_at_the_node_that_asked() {
+        let reason = || "80 bytes are free".into();
+        let errors = [
+            Error::NotLeader { hint: LeaderHint { node: 2, address: "127.0.0.1:9".to_owned() } },
+            Error::Unavailable,
+            Error::Ambiguous,
+            Error::NotACommand,
+            Error::LeaderFull { reason: reason() },
+            Error::LeaderBusy { reason: reason() },
+            Error::Removed { node: 3 },
+            Error::Membership { fault: MembershipFault::Unknown { node: 4 } },
+            Error::Membership { fault: MembershipFault::Lags { node: 4, behind: 17 } },
+            Error::Membership { fault: MembershipFault::LastVoter },
+        ];
+        for error in errors {
+            let found = error_of(refusal(&error));
+            assert_eq!(found.to_string(), error.to_string());
+            let (Error::Membership { fault: found }, Error::Membership { fault }) =
+                (&found, &error)
+            else {
+                assert_eq!(std::mem::discriminant(&found), std::mem::discriminant(&error));
+                continue;
+            };
+            // Faults that no caller tells apart come as words.
+            let is_in_words = matches!(found, MembershipFault::Refused { .. });
+            assert_eq!(!is_in_words, !matches!(fault, MembershipFault::LastVoter), "{fault}");
+        }
     }
 }

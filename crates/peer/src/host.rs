@@ -7,15 +7,23 @@ use alluvium_types::{Entry, LogIndex};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 
 /// Why a forwarded command is not proposed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotAdmitted {
     /// The disk has no room, in words.
     Full(String),
-    /// The node has too much to do: the same command is as good later.
+    /// The node has too much to do: the same command is as good in a moment.
     Busy,
+    /// The node cannot take it now, in words: the same command is as good later.
+    NotNow(String),
+    /// Its bytes are no command of this program.
+    NotACommand,
 }
+
+/// The bytes of an object, in order. A part is read when it is asked for, so that a file is never in memory whole.
+pub type FileParts = BoxStream<'static, Result<Bytes, String>>;
 
 /// The node above consensus, as its peers see it.
 pub trait Host: Send + Sync + 'static {
@@ -32,8 +40,13 @@ pub trait Host: Send + Sync + 'static {
     /// Hears what digest a node's state had at a checkpoint.
     fn compared(&self, node: u64, checkpoint: AppliedState);
 
-    /// Reads an object of this node's bucket; nothing when there is none.
-    fn read_file(&self, bucket: &str, key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>>;
+    /// Opens an object of this node's bucket, to be read in parts of at most `part` bytes; nothing when there is none.
+    fn open_file<'a>(
+        &'a self,
+        bucket: &'a str,
+        key: &'a str,
+        part: u64,
+    ) -> BoxFuture<'a, Result<Option<FileParts>, String>>;
 }
 
 /// A node that is consensus and nothing else.
@@ -49,7 +62,12 @@ impl Host for NoHost {
 
     fn compared(&self, _node: u64, _checkpoint: AppliedState) {}
 
-    fn read_file(&self, _bucket: &str, _key: &str) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
+    fn open_file<'a>(
+        &'a self,
+        _bucket: &'a str,
+        _key: &'a str,
+        _part: u64,
+    ) -> BoxFuture<'a, Result<Option<FileParts>, String>> {
         async { Ok(None) }.boxed()
     }
 }

@@ -35,7 +35,7 @@ pub use certs::{Authority, Issued};
 pub use door::join;
 pub use error::Error;
 pub use fetch::read_snapshot;
-pub use host::{Host, NoHost, NotAdmitted};
+pub use host::{FileParts, Host, NoHost, NotAdmitted};
 pub use identity::{Identity, PROTOCOL};
 pub use network::Peers;
 pub use security::Security;

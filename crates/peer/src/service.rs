@@ -12,6 +12,7 @@ use alluvium_raft::{
 };
 use alluvium_state_machine::StateDigest;
 use alluvium_types::{Entry, LogIndex};
+use bytes::Bytes;
 use futures::future::{BoxFuture, Shared};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
@@ -69,8 +70,7 @@ impl Service {
         if status.leader != Some(status.node) || self.node.membership().get_node(&from).is_some() {
             return None;
         }
-        let fault = MembershipFault::Unknown { node: from };
-        Some(refusal(&RaftError::Membership { fault }))
+        Some(refusal(&RaftError::Removed { node: from }))
     }
 
     async fn change(&self, change: wire::change_request::Change) -> Result<u64, RaftError> {
@@ -116,10 +116,10 @@ pub(crate) fn refused(error: &alluvium_raft::Error) -> Status {
 pub(crate) fn refusal(error: &alluvium_raft::Error) -> wire::Refusal {
     use alluvium_raft::Error as Raft;
     use wire::refusal::Reason;
-    let (mut leader, mut leader_address, detail) = (0, String::new(), error.to_string());
+    let mut refusal = wire::Refusal { detail: error.to_string(), ..wire::Refusal::default() };
     let reason = match error {
         Raft::NotLeader { hint } => {
-            (leader, leader_address) = (hint.node, hint.address.clone());
+            (refusal.leader, refusal.leader_address) = (hint.node, hint.address.clone());
             Reason::NotLeader
         }
         Raft::Ambiguous => Reason::Ambiguous,
@@ -127,10 +127,41 @@ pub(crate) fn refusal(error: &alluvium_raft::Error) -> wire::Refusal {
         Raft::NotACommand => Reason::NotACommand,
         // It ends soon: the same call is as good then.
         Raft::Membership { fault: MembershipFault::InProgress } => Reason::Unavailable,
+        Raft::Membership { fault: MembershipFault::Unknown { node } } => {
+            refusal.node = *node;
+            Reason::UnknownNode
+        }
+        Raft::Membership { fault: MembershipFault::Lags { node, behind } } => {
+            (refusal.node, refusal.behind) = (*node, *behind);
+            Reason::Lags
+        }
         Raft::Membership { .. } => Reason::Membership,
+        Raft::Removed { node } => {
+            refusal.node = *node;
+            Reason::Removed
+        }
+        Raft::LeaderFull { reason } => {
+            refusal.detail = reason.to_string();
+            Reason::Full
+        }
+        Raft::LeaderBusy { reason } => {
+            refusal.detail = reason.to_string();
+            Reason::NotNow
+        }
         _ => Reason::Unavailable,
     };
-    wire::Refusal { reason: reason.into(), leader, leader_address, detail }
+    refusal.set_reason(reason);
+    refusal
+}
+
+/// Says why a forwarded command is not proposed.
+fn not_admitted(why: NotAdmitted) -> wire::Refusal {
+    refusal(&match why {
+        NotAdmitted::Busy => RaftError::Unavailable,
+        NotAdmitted::NotACommand => RaftError::NotACommand,
+        NotAdmitted::Full(reason) => RaftError::LeaderFull { reason: reason.into_boxed_str() },
+        NotAdmitted::NotNow(reason) => RaftError::LeaderBusy { reason: reason.into_boxed_str() },
+    })
 }
 
 /// Who made a call; the gate saw to it.
@@ -278,12 +309,7 @@ impl Peer for Service {
         let entry = entry.map_err(|error| malformed(&error))?;
         let _room = self.reserve(entry.as_bytes().len()).await;
         let outcome = match self.host.admit(entry) {
-            Err(NotAdmitted::Busy) => Outcome::Refusal(refusal(&RaftError::Unavailable)),
-            Err(NotAdmitted::Full(detail)) => Outcome::Refusal(wire::Refusal {
-                reason: wire::refusal::Reason::Full.into(),
-                detail,
-                ..wire::Refusal::default()
-            }),
+            Err(why) => Outcome::Refusal(not_admitted(why)),
             Ok(entry) => match self.node.propose(entry).await {
                 Ok(response) => Outcome::Response(convert::response_to_wire(&response)),
                 Err(error) => Outcome::Refusal(refusal(&error)),
@@ -385,15 +411,13 @@ impl Peer for Service {
         request: Request<wire::ReadFileRequest>,
     ) -> Result<Response<Self::ReadFileStream>, Status> {
         let wire::ReadFileRequest { key, bucket } = request.into_inner();
-        let found = self.host.read_file(&bucket, &key).await.map_err(Status::unavailable)?;
-        let bytes = found.ok_or_else(|| Status::not_found("this node does not have the file"))?;
-        let starts = (0..bytes.len()).step_by(limits::PART_BYTES);
-        let parts: Vec<_> = starts
-            .map(|start| {
-                let end = bytes.len().min(start + limits::PART_BYTES);
-                Ok(wire::FilePart { content: bytes.slice(start..end) })
-            })
-            .collect();
-        Ok(Response::new(stream::iter(parts).boxed()))
+        let found = self.host.open_file(&bucket, &key, limits::PART_BYTES as u64).await;
+        let parts = found.map_err(Status::unavailable)?;
+        let parts = parts.ok_or_else(|| Status::not_found("this node does not have the file"))?;
+        let part = |part: Result<Bytes, String>| match part {
+            Ok(content) => Ok(wire::FilePart { content }),
+            Err(reason) => Err(Status::unavailable(reason)),
+        };
+        Ok(Response::new(parts.map(part).boxed()))
     }
 }

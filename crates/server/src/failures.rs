@@ -16,6 +16,8 @@ pub const HINT: &str = "hint";
 pub const LEADER: &str = "leader";
 /// The key of what the call left behind, where it is known better than by the reason: `none`.
 pub const EFFECT: &str = "effect";
+/// The value of [`EFFECT`] when nothing was proposed, and nothing of the call will ever take effect.
+pub const NONE: &str = "none";
 /// The key of why, where a reason has several meanings: `session-expired`, `sequence-too-old` or `index`.
 pub const CAUSE: &str = "cause";
 
@@ -118,13 +120,23 @@ pub fn hint_of(status: &Status) -> Option<String> {
     status.get_error_details().error_info()?.metadata.get(HINT).cloned()
 }
 
+/// Says whether a status tells that nothing was proposed.
+#[must_use]
+pub fn left_nothing(status: &Status) -> bool {
+    let details = status.get_error_details();
+    let said = details.error_info().and_then(|info| info.metadata.get(EFFECT));
+    said.is_some_and(|said| said == NONE)
+}
+
 /// Makes a status of a kind, a message and a hint.
 #[must_use]
 pub fn status(kind: ErrorKind, message: impl Into<String>, hint: Option<String>) -> Status {
     status_with(kind, message, hint.map(|hint| (HINT, hint)))
 }
 
-fn status_with(
+/// Makes a status of a kind and a message that says more in its metadata.
+#[must_use]
+pub fn status_with(
     kind: ErrorKind,
     message: impl Into<String>,
     metadata: impl IntoIterator<Item = (&'static str, String)>,
@@ -178,7 +190,7 @@ pub fn engine_status(node: &alluvium_engine::Node, error: &alluvium_engine::Erro
 fn remark(error: &alluvium_engine::Error) -> Option<(&'static str, String)> {
     use alluvium_engine::Error;
     let (key, value) = match error {
-        error if error.is_before_the_log() => (EFFECT, "none"),
+        error if error.is_before_the_log() => (EFFECT, NONE),
         Error::Rejected(Rejection::SessionExpired { .. }) => (CAUSE, "session-expired"),
         Error::Rejected(Rejection::SequenceTooOld { .. }) => (CAUSE, "sequence-too-old"),
         error if error.kind() == ErrorKind::OutOfRange => (CAUSE, "index"),

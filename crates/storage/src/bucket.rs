@@ -3,6 +3,7 @@
 //! Must not: list, retry or fall back to another bucket; its callers decide that. Invariant INV-S4: once a
 //! key holds bytes, no call of this file makes it hold other bytes.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -179,6 +180,17 @@ impl Bucket {
             return Err(Error::Length { bucket, key, expected, found });
         }
         Ok(Some(bytes))
+    }
+
+    /// Reads some bytes of an object without verifying them.
+    ///
+    /// # Errors
+    /// `Store` for every failure, also when the object is not there or has no such bytes.
+    pub async fn get_part(&self, key: &Path, range: Range<u64>) -> Result<Bytes> {
+        check_key(key)?;
+        let part = self.store.get_ranges(key, std::slice::from_ref(&range)).await;
+        let mut parts = part.map_err(|source| self.failed(Operation::Get, key, source))?;
+        Ok(parts.pop().expect("bytes for the one range that was asked for"))
     }
 
     /// Asks whether an object is there; `None` only when the store says it is not.

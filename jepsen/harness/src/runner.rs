@@ -83,8 +83,8 @@ impl Run {
         troupe.stop()?;
         self.phase("final calls");
         self.reviews("final calls", troupe.prove(PROOF_LIMIT, nodes.clone())?);
-        self.reviews("final reads", troupe.sweep(nodes)?);
-        self.report.doubts("log", troupe.resolve()?);
+        self.reviews("final reads", troupe.sweep(nodes.clone())?);
+        self.report.doubts("log", troupe.resolve(nodes)?);
         self.phase("judges");
         self.judge(troupe.dismiss()?);
         Ok(())
@@ -183,7 +183,7 @@ impl Run {
                 self.finale(world, troupe)?;
             }
         }
-        self.report.doubts("log", troupe.resolve()?);
+        self.report.doubts("log", troupe.resolve(members(world))?);
         Ok(())
     }
 
@@ -221,7 +221,7 @@ impl Run {
     /// Last calls through every member must succeed, last reads too, and the replicas must be equal.
     fn finale(&mut self, world: &mut World, troupe: &Troupe) -> anyhow::Result<()> {
         self.phase("final calls");
-        let members: Vec<u64> = world.node_ids().iter().map(|node| u64::from(node.0)).collect();
+        let members = members(world);
         self.reviews("final calls", troupe.prove(PROOF_LIMIT, members.clone())?);
         self.reviews("final reads", troupe.sweep(members)?);
         self.phase("digests");
@@ -351,6 +351,10 @@ pub(crate) fn tidy_up(out: &Path) -> anyhow::Result<()> {
 fn pinned(program: &Path, at: &Path) -> anyhow::Result<PathBuf> {
     std::fs::copy(program, at).with_context(|| format!("copy {}", program.display()))?;
     Ok(at.to_path_buf())
+}
+
+fn members(world: &World) -> Vec<u64> {
+    world.node_ids().iter().map(|node| u64::from(node.0)).collect()
 }
 
 fn absolute(path: &Path) -> PathBuf {

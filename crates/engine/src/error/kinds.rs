@@ -55,6 +55,8 @@ pub(crate) fn raft_kind(error: &alluvium_raft::Error) -> ErrorKind {
         | Raft::Ambiguous
         | Raft::Poisoned { .. }
         | Raft::Quarantined
+        | Raft::LeaderBusy { .. }
+        | Raft::Removed { .. }
         | Raft::Shutdown => ErrorKind::Unavailable,
         Raft::NotInLog { .. } => ErrorKind::OutOfRange,
         Raft::ReadLog { source } => wal_kind(source),
@@ -155,7 +157,9 @@ mod tests {
     fn only_a_call_whose_first_entry_found_no_leader_left_nothing() {
         use alluvium_raft::{Error as Raft, LeaderHint};
         let hint = LeaderHint { node: 2, address: "127.0.0.1:1".to_owned() };
-        for early in [Raft::Unavailable, Raft::NotLeader { hint }] {
+        let busy = Raft::LeaderBusy { reason: "its disk cannot be measured".into() };
+        for early in [Raft::Unavailable, Raft::NotLeader { hint }, Raft::Removed { node: 3 }, busy]
+        {
             let early = Error::Raft(early);
             assert!(early.is_before_the_log(), "{early}");
             let later = early.after_an_entry();

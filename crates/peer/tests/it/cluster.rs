@@ -123,6 +123,39 @@ async fn any_node_forwards_to_the_one_that_leads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_proposed_under_a_leadership_that_is_over_is_not_made() {
+    let machines = open(3);
+    let running = cluster(&machines).await;
+    let (first, second) = (&running[0].node, &running[1].node);
+    let within = Duration::from_secs(20);
+    first.wait_ready().await.expect("ready");
+    until("node 1 leads", || first.leadership().is_some()).await;
+    let old = first.leadership().expect("it leads");
+    assert_eq!(second.leadership(), None, "it follows");
+    let proposed = first.propose_under(&old, command("under it")).await.expect("acknowledged");
+    first.transfer_leader(2, within).await.expect("hands over");
+    until("node 2 leads", || second.leadership().is_some()).await;
+    until("node 1 knows", || first.status().leader == Some(2)).await;
+    assert_eq!(first.leadership(), None);
+    let late = first.propose_under(&old, command("late")).await.expect_err("it does not lead");
+    assert!(matches!(&late, Error::NotLeader { hint } if hint.node == 2), "{late:?}");
+    second.transfer_leader(1, within).await.expect("hands back");
+    until("node 1 leads again", || first.leadership().is_some()).await;
+    let new = first.leadership().expect("it leads");
+    assert_ne!(old, new);
+    // It leads, and still: another one did in between.
+    let late = first.propose_under(&old, command("late")).await.expect_err("that one is over");
+    assert!(matches!(&late, Error::NotLeader { .. } | Error::Unavailable), "{late:?}");
+    let last = first.propose_under(&new, command("under the new one")).await.expect("acknowledged");
+    // Two leaders' first entries lie between, and nothing else.
+    assert_eq!(last.index.0, proposed.index.0 + 3);
+    converged(&running, last.index).await;
+    for node in running {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leadership_is_handed_over_and_a_member_replaced() {
     let machines = open(4);
     let mut running = cluster(&machines[..3]).await;

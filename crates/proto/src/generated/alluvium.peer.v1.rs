@@ -336,6 +336,12 @@ pub struct Refusal {
     /// In words, where the reason alone does not say it.
     #[prost(string, tag = "4")]
     pub detail: ::prost::alloc::string::String,
+    /// The node that is no member, or lags.
+    #[prost(uint64, tag = "5")]
+    pub node: u64,
+    /// Entries that it lacks.
+    #[prost(uint64, tag = "6")]
+    pub behind: u64,
 }
 /// Nested message and enum types in `Refusal`.
 pub mod refusal {
@@ -363,10 +369,18 @@ pub mod refusal {
         Stopped = 4,
         /// The bytes are no command.
         NotACommand = 5,
-        /// The membership cannot be changed like that, or the caller is no member any more.
+        /// The membership cannot be changed like that.
         Membership = 6,
         /// The disk of the leader has no room. Nothing was proposed.
         Full = 7,
+        /// The change names a node that is no member.
+        UnknownNode = 8,
+        /// The change is for later: a node has not caught up.
+        Lags = 9,
+        /// The leader cannot take the command now; the same one is as good later. Nothing was proposed.
+        NotNow = 10,
+        /// The caller is no member any more. Nothing was proposed.
+        Removed = 11,
     }
     impl Reason {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -383,6 +397,10 @@ pub mod refusal {
                 Self::NotACommand => "REASON_NOT_A_COMMAND",
                 Self::Membership => "REASON_MEMBERSHIP",
                 Self::Full => "REASON_FULL",
+                Self::UnknownNode => "REASON_UNKNOWN_NODE",
+                Self::Lags => "REASON_LAGS",
+                Self::NotNow => "REASON_NOT_NOW",
+                Self::Removed => "REASON_REMOVED",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -396,6 +414,10 @@ pub mod refusal {
                 "REASON_NOT_A_COMMAND" => Some(Self::NotACommand),
                 "REASON_MEMBERSHIP" => Some(Self::Membership),
                 "REASON_FULL" => Some(Self::Full),
+                "REASON_UNKNOWN_NODE" => Some(Self::UnknownNode),
+                "REASON_LAGS" => Some(Self::Lags),
+                "REASON_NOT_NOW" => Some(Self::NotNow),
+                "REASON_REMOVED" => Some(Self::Removed),
                 _ => None,
             }
         }

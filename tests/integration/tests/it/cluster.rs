@@ -595,6 +595,13 @@ async fn a_leader_that_loses_the_others_says_soon_that_a_write_is_in_doubt_or_wa
     for error in failed {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     }
+    // What it concludes from a state that may be old is not said; nor is more put into a log that nobody else has.
+    for name in ["t", "nowhere"] {
+        let end = leading.status().await.expect("status").log.1;
+        let error = leading.append(&caller(), name, vec![rows(0..1)]).await.expect_err("alone");
+        assert!(error.kind() == ErrorKind::Unavailable && error.is_before_the_log(), "{error}");
+        assert_eq!(leading.status().await.expect("status").log.1, end);
+    }
     let local = SqlOptions { local: true, ..SqlOptions::default() };
     let found = totals(&leading, local).await.expect("local reads go on");
     assert!(10 <= found.0, "{found:?}");
