@@ -27,6 +27,11 @@ use config::Settings;
 use failure::Failure;
 use output::Format;
 
+/// Every write is many small pieces of memory, freed by another thread than the one that made them; `docs/adr/0027` has
+/// the figures. RocksDB takes its memory here too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A bad configuration is reported in the format that the flag asks for: the file's is not known yet.

@@ -2,7 +2,7 @@
 
 use alluvium_raft::Leadership;
 use alluvium_state_machine::catalog;
-use alluvium_state_machine::record::{DatasetRecord, ResultRecord};
+use alluvium_state_machine::record::{DatasetRecord, ResultRecord, SessionRecord};
 use alluvium_state_machine::{Key, Table, ViewError, record_at};
 use alluvium_types::{
     Command, DatasetKey, DatasetName, Drop, Entry, Envelope, Evolve, Expire, LogIndex, OpenSession,
@@ -238,6 +238,12 @@ impl Node {
     /// Returns what is remembered of a session's number in what is applied here: after a linearizable index was asked for.
     pub(crate) fn recorded_here(&self, caller: &Caller) -> Result<Option<ResultRecord>, Error> {
         let Some((session, sequence)) = caller.session else { return Ok(None) };
+        let (table, key) = (Table::Session, Key::session(session));
+        let known: Option<SessionRecord> = record_at(self.view(), table, &key, LogIndex::MAX)?;
+        // No number above the highest was ever answered.
+        if known.is_none_or(|known| known.sequence_max < sequence) {
+            return Ok(None);
+        }
         let key = Key::session_result(session, sequence);
         Ok(record_at(self.view(), Table::SessionResult, &key, LogIndex::MAX)?)
     }

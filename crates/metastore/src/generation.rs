@@ -12,6 +12,7 @@ use alluvium_state_machine::{
     Key, ScanRange, StateDigest, StoreError, Table, Version, VersionKey, VersionWrite, View,
     ViewError, unreachable_versions,
 };
+use alluvium_stdx::invariant;
 use alluvium_types::{LogIndex, codec};
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, ErrorKind, LruCacheOptions,
@@ -19,7 +20,8 @@ use rocksdb::{
 };
 
 use crate::OpenOptions;
-use crate::layout;
+use crate::recent::{Latest, Quiet, Recent};
+use crate::{layout, recent};
 
 /// How RocksDB says that one of its files is not there.
 const FILE_GONE: &str = "No such file or directory";
@@ -30,12 +32,15 @@ const STEPS_BEFORE_SEEK: usize = 8;
 /// Open files of one generation.
 const OPEN_FILES_MAX: i32 = 512;
 const WRITE_BUFFERS: i32 = 3;
+/// The part of a write buffer that says which keys it does not hold.
+const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
 
 /// An open RocksDB.
 pub(crate) struct Generation {
     db: DB,
     dir: PathBuf,
     state: Mutex<State>,
+    recent: Recent,
 }
 
 /// Receives stored versions; none is a deletion marker.
@@ -90,7 +95,7 @@ impl Generation {
         };
         let db = db.map_err(|error| open_error(dir, mode, error))?;
         let mut generation =
-            Self { db, dir: dir.to_path_buf(), state: Mutex::new(State::default()) };
+            Self { db, dir: dir.to_path_buf(), state: Mutex::default(), recent: Recent::default() };
         match mode {
             Mode::Create => generation.create()?,
             Mode::Existing | Mode::ReadOnly { .. } => generation.load()?,
@@ -138,16 +143,22 @@ impl Generation {
         digest: StateDigest,
     ) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
+        let mut kept = Vec::new();
         for (at, write) in writes {
             let key = layout::version_key(at.table, &at.key, at.version);
-            match write {
+            match &write {
                 VersionWrite::Store(value) => {
                     batch.put(key, layout::stored_value(value.as_deref()));
                 }
                 VersionWrite::Remove => batch.delete(key),
             }
+            if recent::is_kept(at.table) {
+                kept.push((at, write));
+            }
         }
+        let writing = self.recent.writing(kept);
         self.write(batch, &raft, digest)?;
+        writing.done();
         let mut state = self.state();
         (state.raft, state.digest) = (raft, digest);
         Ok(())
@@ -282,8 +293,14 @@ fn emit(
     versions.drain(..).rev().try_for_each(|(at, value)| row(&at, value.as_deref()))
 }
 
-impl View for Generation {
-    fn get_at(&self, table: Table, key: &Key, at: LogIndex) -> Result<Option<Vec<u8>>, ViewError> {
+impl Generation {
+    /// Reads the version of a key that `at` sees; none when no version is stored there. A latest-only table's is zero.
+    fn stored_at(
+        &self,
+        table: Table,
+        key: &Key,
+        at: LogIndex,
+    ) -> Result<Option<Latest>, ViewError> {
         let malformed = || boxed(table)(self.corrupt(Damage::Malformed));
         if !table.is_versioned() {
             let stored = layout::version_key(table, key, LogIndex(0));
@@ -292,7 +309,9 @@ impl View for Generation {
                 return Ok(None);
             };
             return match layout::parse_value(&value).ok_or_else(malformed)? {
-                Some(value) => Ok(Some(value.to_vec())),
+                Some(value) => {
+                    Ok(Some(Latest { version: LogIndex(0), value: Some(value.to_vec()) }))
+                }
                 None => Err(malformed()),
             };
         }
@@ -302,8 +321,54 @@ impl View for Generation {
         let mut iterator = self.db.raw_iterator_opt(options);
         iterator.seek(layout::version_key(table, key, at));
         iterator.status().map_err(|error| self.view_error(table, error))?;
-        let Some(value) = iterator.value() else { return Ok(None) };
-        Ok(layout::parse_value(value).ok_or_else(malformed)?.map(<[u8]>::to_vec))
+        let Some((stored, value)) = iterator.item() else { return Ok(None) };
+        let (found, value) = self.parse(stored, value).map_err(boxed(table))?;
+        Ok(Some(Latest { version: found.version, value: value.map(<[u8]>::to_vec) }))
+    }
+
+    /// Reads as [`Generation::stored_at`], and keeps what is the latest version.
+    fn look_up(
+        &self,
+        table: Table,
+        key: &Key,
+        at: LogIndex,
+    ) -> Result<Option<Vec<u8>>, ViewError> {
+        let quiet = self.recent.quiet().filter(|_| recent::is_kept(table));
+        let newest = quiet.and_then(|_| self.state().raft.applied);
+        let Some(found) = self.stored_at(table, key, at)? else { return Ok(None) };
+        if let Some(quiet) = quiet
+            && (!table.is_versioned() || newest.is_some_and(|newest| newest.index <= at))
+        {
+            self.recent.keep(quiet, table, key, found.clone());
+        }
+        Ok(found.value)
+    }
+
+    /// Compares what is kept with what is stored, in builds that check: a difference would be read by every entry after.
+    /// `quiet` was taken before the look at what is kept.
+    fn check_kept(
+        &self,
+        quiet: Quiet,
+        (table, key, at): (Table, &Key, LogIndex),
+        kept: Option<&Vec<u8>>,
+    ) {
+        let Ok(stored) = self.stored_at(table, key, at) else { return };
+        let stored = stored.and_then(|stored| stored.value);
+        let is_same = stored.as_ref() == kept || !self.recent.is_still(quiet);
+        invariant!("INV-M2", is_same, "a record of {table:?} is kept that is not the latest");
+    }
+}
+
+impl View for Generation {
+    fn get_at(&self, table: Table, key: &Key, at: LogIndex) -> Result<Option<Vec<u8>>, ViewError> {
+        let quiet = self.recent.quiet().filter(|_| cfg!(debug_assertions));
+        let Some(kept) = self.recent.get(table, key, at) else {
+            return self.look_up(table, key, at);
+        };
+        if let Some(quiet) = quiet {
+            self.check_kept(quiet, (table, key, at), kept.as_ref());
+        }
+        Ok(kept)
     }
 
     fn scan_at(
@@ -425,6 +490,9 @@ fn database_options(mode: Mode<'_>, options: &OpenOptions) -> Options {
     database.set_compression_type(DBCompressionType::Lz4);
     database.set_write_buffer_size(options.write_buffer_bytes);
     database.set_max_write_buffer_number(WRITE_BUFFERS);
+    // A command's number is asked for before it is answered: what is not there is found by a few bits.
+    database.set_memtable_whole_key_filtering(true);
+    database.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
     database.set_max_open_files(OPEN_FILES_MAX);
     database.set_max_background_jobs(2);
     database.set_keep_log_file_num(2);

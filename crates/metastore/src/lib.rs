@@ -7,7 +7,7 @@
 //! Does not: interpret records (the state machine does), decide when to flush (the engine does),
 //! hold anything that the log and a snapshot could not give back.
 //!
-//! Reading order: `layout` (stored keys), `generation` (one RocksDB), `pointer` (which one is
+//! Reading order: `layout` (stored keys), `recent` (what is kept in memory), `generation` (one RocksDB), `pointer` (which one is
 //! current), `store` (commit, flush, import).
 
 #![deny(missing_docs)]
@@ -15,6 +15,7 @@
 mod generation;
 mod layout;
 mod pointer;
+mod recent;
 mod store;
 
 pub use store::{OpenOptions, RocksStore};
