@@ -327,12 +327,7 @@ impl Generation {
     }
 
     /// Reads as [`Generation::stored_at`], and keeps what is the latest version.
-    fn look_up(
-        &self,
-        table: Table,
-        key: &Key,
-        at: LogIndex,
-    ) -> Result<Option<Vec<u8>>, ViewError> {
+    fn look_up(&self, table: Table, key: &Key, at: LogIndex) -> Result<Option<Vec<u8>>, ViewError> {
         let quiet = self.recent.quiet().filter(|_| recent::is_kept(table));
         let newest = quiet.and_then(|_| self.state().raft.applied);
         let Some(found) = self.stored_at(table, key, at)? else { return Ok(None) };

@@ -78,6 +78,7 @@ pub(crate) struct Client<'a> {
     lakes: Vec<Lake>,
     at: usize,
     stays: u64,
+    is_bound: bool,
     process: ProcessId,
 }
 
@@ -89,7 +90,7 @@ impl<'a> Client<'a> {
         let mut prng = Prng::from_seed(seed);
         let at = pick(&mut prng, lakes.len());
         let process = stage.recorder.process();
-        Ok(Self { stage, workload, prng, lakes, at, stays: 20, process })
+        Ok(Self { stage, workload, prng, lakes, at, stays: 20, is_bound: false, process })
     }
 
     /// The node that the client is bound to.
@@ -102,15 +103,19 @@ impl<'a> Client<'a> {
         &self.lakes
     }
 
-    /// Goes to another node.
+    /// Goes to another node, unless it is bound to one.
     pub(crate) fn move_on(&mut self) {
+        if self.is_bound {
+            return;
+        }
         self.at = pick(&mut self.prng, self.lakes.len());
         self.stays = 10 + self.prng.below(60);
     }
 
+    /// Makes all calls at one node from now on.
     pub(crate) fn bind(&mut self, at: usize) {
         self.at = at % self.lakes.len();
-        self.stays = u64::MAX;
+        self.is_bound = true;
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -185,6 +190,8 @@ pub(crate) fn pick(prng: &mut Prng, length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alluvium_checker::NodeId;
+
     use crate::workloads::book;
 
     #[test]
@@ -202,5 +209,26 @@ mod tests {
         }
         assert_eq!(Sharing::All("lake").bucket_of("w3-0001"), Some("lake"));
         assert_eq!(Sharing::None.bucket_of("w3-0001"), None);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_bound_to_a_node_does_not_move_on() {
+        let clock = Arc::new(alluvium_stdx::SystemClock::new());
+        let address =
+            |node| Address { node: NodeId(node), url: format!("http://127.0.0.1:{node}") };
+        let addresses = (1..=3).map(address).collect();
+        let stage = Stage::new(Recorder::new(clock), addresses, Duration::ZERO);
+        let mut client = Client::new(&stage, Workload::W7, 5).expect("no call is made yet");
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            client.move_on();
+            seen.insert(client.lake().node().0);
+        }
+        assert_eq!(seen.len(), 3, "it wanders");
+        client.bind(1);
+        for _ in 0..100 {
+            client.move_on();
+            assert_eq!(client.lake().node().0, 2);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! It must not know the world. Invariant: one phase at a time; a phase that the clients cannot end is bounded by
 //! their deadlines.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -178,7 +179,9 @@ impl Backstage {
         let shares = workloads::shares(&self.casting.workloads, self.casting.clients);
         let clients = workloads::clients(&self.stage, &shares, self.casting.seed)?;
         let clients = clients.into_iter().map(|client| workloads::run(client, &self.shared));
-        let (_, followed) = tokio::join!(join_all(clients), self.witness.follow(&self.stage));
+        let is_over = || self.stage.is_over.load(Ordering::SeqCst);
+        let follow = self.witness.follow(&self.stage, is_over);
+        let (_, followed) = tokio::join!(join_all(clients), follow);
         followed.map(|()| Reviews::new())
     }
 
@@ -187,14 +190,26 @@ impl Backstage {
     }
 
     /// Each workload makes calls through each node until one succeeds there.
-    async fn prove(&self, limit: Duration, nodes: &[u64]) -> anyhow::Result<Reviews> {
-        let mut all = Vec::new();
-        for at in self.places_of(nodes) {
-            for workload in &self.casting.workloads {
-                all.push(self.prove_one(*workload, at, limit));
+    async fn prove(&mut self, limit: Duration, nodes: &[u64]) -> anyhow::Result<Reviews> {
+        // The log is short and these write to it: it is followed meanwhile, or what is purged is never seen.
+        let mut witness = std::mem::take(&mut self.witness);
+        let is_proved = Cell::new(false);
+        let proofs = async {
+            let mut all = Vec::new();
+            for at in self.places_of(nodes) {
+                for workload in &self.casting.workloads {
+                    all.push(self.prove_one(*workload, at, limit));
+                }
             }
-        }
-        let found: anyhow::Result<Vec<Reviews>> = join_all(all).await.into_iter().collect();
+            let found = join_all(all).await;
+            is_proved.set(true);
+            found
+        };
+        let follow = witness.follow(&self.stage, || is_proved.get());
+        let (found, followed) = tokio::join!(proofs, follow);
+        self.witness = witness;
+        followed?;
+        let found: anyhow::Result<Vec<Reviews>> = found.into_iter().collect();
         Ok(found?.concat())
     }
 

@@ -124,12 +124,16 @@ impl Witness {
         self.read(lake, FIRST).await
     }
 
-    /// Follows the log, now at this node and now at that, until the stage is over.
-    pub(crate) async fn follow(&mut self, stage: &Stage) -> anyhow::Result<()> {
+    /// Follows the log, now at this node and now at that, until it is over.
+    pub(crate) async fn follow(
+        &mut self,
+        stage: &Stage,
+        is_over: impl Fn() -> bool,
+    ) -> anyhow::Result<()> {
         let connect = |address| Lake::new(address, limits::CALL_DEADLINE);
         let lakes = stage.addresses.iter().map(connect).collect::<anyhow::Result<Vec<_>>>()?;
         for lake in lakes.iter().cycle() {
-            if stage.is_over.load(std::sync::atomic::Ordering::SeqCst) {
+            if is_over() {
                 break;
             }
             match self.read_on(lake).await {
