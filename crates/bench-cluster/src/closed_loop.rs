@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 
 use crate::contest::Sample;
-use crate::stats::percentile;
+use alluvium_bench_kit::stats::percentile;
 
 /// One operation of one client, again and again.
 pub(crate) type Work = Box<dyn FnMut() -> BoxFuture<'static, Result<()>> + Send>;

@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 
-use crate::stats::median;
+use alluvium_bench_kit::stats::median;
 
 /// What an acknowledgement means when it comes after a sync on a majority.
 pub(crate) const SYNCED: &str = "yes, on a majority";

@@ -14,15 +14,14 @@ mod daemon;
 mod etcd;
 mod etcd_api;
 mod limits;
-mod machine;
 mod report;
 mod rows;
-mod stats;
-mod ui;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use alluvium_bench_kit::{machine, ui};
 use alluvium_stdx::SystemClock;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
@@ -58,7 +57,7 @@ fn begin(mut args: Args) -> Result<()> {
 /// Runs the benchmarks one after the other; a contender that failed is shown as such and does not hide the others.
 async fn run(args: &Args) -> Result<()> {
     let scratch = scratch(args.dir.as_deref())?;
-    let machine = machine::describe(scratch.path(), &SystemClock::new());
+    let machine = machine::describe(scratch.path(), &SystemClock::new(), &versions::versions());
     ui::say(&machine);
     let mut sections = Vec::new();
     for benchmark in &args.benchmarks {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::args::Args;
 use crate::contest::{Case, Contender, Sample, Section};
-use crate::stats::{median, range};
+use alluvium_bench_kit::stats::{median, range};
 
 const PAGE: &str = "docs/BENCHMARKS.md";
 /// What stands around the part of the page that is ours. `cargo xtask bench` keeps it.

@@ -14,7 +14,7 @@ use crate::args::Request;
 use crate::plan::Plan;
 use crate::sample::{Params, Sample};
 use crate::scratch::Scratch;
-use crate::ui;
+use alluvium_bench_kit::ui;
 
 /// What a Python peer exits with when its library is not installed.
 const ABSENT: i32 = 3;
@@ -228,7 +228,7 @@ impl Contested {
                 Better::Lower => theirs.value / ours.value,
             })
             .collect();
-        crate::stats::median(&ratios)
+        alluvium_bench_kit::stats::median(&ratios)
     }
 
     /// Says whose answer differs from Alluvium's.

@@ -8,18 +8,17 @@ mod args;
 mod benches;
 mod closed_loop;
 mod contest;
-mod machine;
 mod plan;
 mod report;
 mod same;
 mod sample;
 mod scratch;
-mod stats;
-mod ui;
+mod versions;
 mod work;
 
 use std::process::ExitCode;
 
+use alluvium_bench_kit::{machine, ui};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::args::Command;
@@ -47,7 +46,7 @@ fn main() -> ExitCode {
 /// Runs benchmarks one after the other; a failed one is shown as such and does not hide the others.
 fn contest(request: &args::Request) -> Result<()> {
     let harness = Harness::new(request).context("prepare the run")?;
-    let machine = machine::describe(harness.scratch.path(), harness.clock.as_ref());
+    let machine = machine::describe(harness.scratch.path(), harness.clock.as_ref(), &versions::versions());
     let mut sections = Vec::new();
     for benchmark in &request.benchmarks {
         ui::warn(&format!("==> {}", benchmark.name()));

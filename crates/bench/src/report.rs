@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::contest::{Contender, Contested, Outcome};
 use crate::plan::Plan;
 use crate::sample::Sample;
-use crate::stats::{median, range};
+use alluvium_bench_kit::stats::{median, range};
 
 const PAGE: &str = "docs/BENCHMARKS.md";
 /// What stands around the part of the page that another command writes.

@@ -166,21 +166,9 @@ pub fn engine_status(node: &alluvium_engine::Node, error: &alluvium_engine::Erro
         tracing::error!(error = %chain(error), "a call failed");
     }
     let leads = |member: &alluvium_engine::Member| member.leads;
-    let leader = match kind {
-        ErrorKind::Unavailable => node.members().into_iter().find(leads).map(|member| member.node),
-        ErrorKind::InvalidArgument
-        | ErrorKind::NotFound
-        | ErrorKind::Conflict
-        | ErrorKind::Precondition
-        | ErrorKind::PermissionDenied
-        | ErrorKind::ResourceExhausted
-        | ErrorKind::DeadlineExceeded
-        | ErrorKind::StorageFull
-        | ErrorKind::Corrupt
-        | ErrorKind::OutOfRange
-        | ErrorKind::Internal => None,
-    };
-    let leader = leader.map(|leader| (LEADER, leader.to_string()));
+    let leader = (kind == ErrorKind::Unavailable)
+        .then(|| node.members().into_iter().find(leads).map(|member| member.node));
+    let leader = leader.flatten().map(|leader| (LEADER, leader.to_string()));
     let hint = error.hint().map(|hint| (HINT, hint));
     status_with(kind, chain(error), hint.into_iter().chain(leader).chain(remark(error)))
 }

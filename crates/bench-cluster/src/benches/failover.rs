@@ -14,7 +14,7 @@ use crate::alluvium::{self, Append};
 use crate::args::Args;
 use crate::closed_loop::Work;
 use crate::contest::{Better, Case, Contender, SYNCED, Sample, Section};
-use crate::stats::percentile;
+use alluvium_bench_kit::stats::percentile;
 use crate::{etcd, limits, rows};
 
 const NAME: &str = "commands";

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 
 use crate::args::Args;
 use crate::contest::Section;
-use crate::ui;
+use alluvium_bench_kit::ui;
 
 /// One benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -13,7 +13,7 @@ mod node_sql;
 use anyhow::{Result, bail};
 
 use crate::sample::{Params, Sample};
-use crate::ui;
+use alluvium_bench_kit::ui;
 
 /// Does the work and prints the answer.
 pub(crate) fn answer(params: &Params) -> Result<()> {

@@ -13,7 +13,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::node::{DATASET, caller, flights, open, part, runtime, unsealed, with_ids};
 use crate::sample::{Params, Sample};
-use crate::stats::median;
+use alluvium_bench_kit::stats::median;
 
 const MODULUS: i128 = 1_000_000_007;
 /// One tombstone in so many hides a row; the others name keys that never were.

@@ -5,12 +5,12 @@
 
 /// Prints a result.
 #[expect(clippy::print_stdout, reason = "a command line tool answers on standard output")]
-pub(crate) fn say(text: &str) {
+pub fn say(text: &str) {
     println!("{}", text.trim_end());
 }
 
 /// Prints progress or an error.
 #[expect(clippy::print_stderr, reason = "a command line tool reports on standard error")]
-pub(crate) fn warn(text: &str) {
+pub fn warn(text: &str) {
     eprintln!("{}", text.trim_end());
 }

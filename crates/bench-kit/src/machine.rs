@@ -3,36 +3,28 @@
 //! It must not fail: what cannot be read is called unknown. Invariant: no name of a host or a person.
 
 use std::path::Path;
-use std::process::Command;
 
 use alluvium_stdx::Clock;
 
-const UNKNOWN: &str = "unknown";
+/// What stands for what cannot be told.
+pub const UNKNOWN: &str = "unknown";
 /// The load above which a machine is not quiet.
 const BUSY: f64 = 1.5;
 
-/// Returns a list in Markdown: when, on what, with which versions.
-pub(crate) fn describe(data: &Path, clock: &dyn Clock) -> String {
+/// Returns a list in Markdown: when, on what, and the versions of the contenders.
+#[must_use]
+pub fn describe(data: &Path, clock: &dyn Clock, versions: &[(&str, String)]) -> String {
     let (cpus, model) = processor();
-    let lines = [
+    let machine = [
         ("date", date(clock.wall_ms())),
         ("processor", format!("{model}, {cpus} logical")),
         ("memory", memory()),
         ("kernel", first_line("/proc/sys/kernel/osrelease")),
         ("file system", file_system(data)),
         ("load before the run", load()),
-        ("etcd", etcd()),
     ];
-    lines.iter().map(|(name, value)| format!("- {name}: {value}\n")).collect()
-}
-
-/// Returns the version of etcd that is installed.
-fn etcd() -> String {
-    let output = Command::new("etcd").arg("--version").output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let text = text.unwrap_or_default();
-    let version = text.lines().find_map(|line| line.strip_prefix("etcd Version: "));
-    version.unwrap_or(UNKNOWN).to_owned()
+    let lines = machine.iter().chain(versions);
+    lines.map(|(name, value)| format!("- {name}: {value}\n")).collect()
 }
 
 fn first_line(path: &str) -> String {
@@ -58,8 +50,8 @@ fn load() -> String {
     let line = first_line("/proc/loadavg");
     let minute = line.split(' ').next().unwrap_or(UNKNOWN);
     let is_busy = minute.parse::<f64>().is_ok_and(|load| BUSY < load);
-    let beside = if is_busy { "; **other work ran beside this run**" } else { "" };
-    format!("{minute} (runnable tasks, mean of a minute; 0 is a quiet machine){beside}")
+    let other = if is_busy { "; **other work ran then**, and may have gone on" } else { "" };
+    format!("{minute} (runnable tasks, mean of a minute; 0 is a quiet machine){other}")
 }
 
 /// Returns the type of the file system that holds `data`: of the longest mount point above it.
@@ -119,8 +111,8 @@ mod tests {
 
     #[test]
     fn the_description_has_a_line_for_each_thing() {
-        let text = describe(Path::new("/"), &ManualClock::starting_at(0));
-        assert!(text.starts_with("- date: 1970-01-01\n- processor: "));
+        let text = describe(Path::new("/"), &ManualClock::starting_at(0), &[("etcd", "3".to_owned())]);
+        assert!(text.starts_with("- date: 1970-01-01\n- processor: ") && text.ends_with("- etcd: 3\n"));
         assert_eq!(text.lines().count(), 7);
     }
 }

@@ -4,21 +4,27 @@
 //! median and percentile is one that was measured.
 
 /// Returns the median: of an even count, the lower one.
-pub(crate) fn median(values: &[f64]) -> Option<f64> {
+#[must_use]
+pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len().saturating_sub(1) / 2).copied()
 }
 
 /// Returns the smallest and the largest.
-pub(crate) fn range(values: &[f64]) -> Option<(f64, f64)> {
+#[must_use]
+pub fn range(values: &[f64]) -> Option<(f64, f64)> {
     let smallest = values.iter().copied().min_by(f64::total_cmp)?;
     let largest = values.iter().copied().max_by(f64::total_cmp)?;
     Some((smallest, largest))
 }
 
 /// Returns the value below which `per_mille` of all lie; `sorted` must be sorted.
-pub(crate) fn percentile(sorted: &[u64], per_mille: usize) -> Option<u64> {
+///
+/// # Panics
+/// In builds with debug assertions, when it is not.
+#[must_use]
+pub fn percentile(sorted: &[u64], per_mille: usize) -> Option<u64> {
     debug_assert!(sorted.is_sorted(), "percentiles are read from sorted values");
     let position = (sorted.len() * per_mille).div_ceil(1000).saturating_sub(1);
     sorted.get(position).copied()
