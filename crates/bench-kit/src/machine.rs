@@ -111,8 +111,11 @@ mod tests {
 
     #[test]
     fn the_description_has_a_line_for_each_thing() {
-        let text = describe(Path::new("/"), &ManualClock::starting_at(0), &[("etcd", "3".to_owned())]);
-        assert!(text.starts_with("- date: 1970-01-01\n- processor: ") && text.ends_with("- etcd: 3\n"));
+        let text =
+            describe(Path::new("/"), &ManualClock::starting_at(0), &[("etcd", "3".to_owned())]);
+        assert!(
+            text.starts_with("- date: 1970-01-01\n- processor: ") && text.ends_with("- etcd: 3\n")
+        );
         assert_eq!(text.lines().count(), 7);
     }
 }

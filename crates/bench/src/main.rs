@@ -46,7 +46,8 @@ fn main() -> ExitCode {
 /// Runs benchmarks one after the other; a failed one is shown as such and does not hide the others.
 fn contest(request: &args::Request) -> Result<()> {
     let harness = Harness::new(request).context("prepare the run")?;
-    let machine = machine::describe(harness.scratch.path(), harness.clock.as_ref(), &versions::versions());
+    let machine =
+        machine::describe(harness.scratch.path(), harness.clock.as_ref(), &versions::versions());
     let mut sections = Vec::new();
     for benchmark in &request.benchmarks {
         ui::warn(&format!("==> {}", benchmark.name()));

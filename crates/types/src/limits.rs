@@ -45,6 +45,8 @@ pub const SESSIONS_MAX: u64 = 65_536;
 pub const SESSION_TTL_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// The default idle time of a session.
 pub const SESSION_TTL_MS_DEFAULT: u64 = 24 * 60 * 60 * 1_000;
+/// How finely the last activity of sessions is told apart when the longest idle is sought, in milliseconds.
+pub const SESSION_ACTIVITY_STEP_MS: u64 = 1_000;
 /// Sessions that one entry may close as expired, so that no entry grows without bound.
 pub const SESSIONS_EXPIRED_PER_ENTRY_MAX: usize = 64;
 

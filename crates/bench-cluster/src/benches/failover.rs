@@ -14,8 +14,8 @@ use crate::alluvium::{self, Append};
 use crate::args::Args;
 use crate::closed_loop::Work;
 use crate::contest::{Better, Case, Contender, SYNCED, Sample, Section};
-use alluvium_bench_kit::stats::percentile;
 use crate::{etcd, limits, rows};
+use alluvium_bench_kit::stats::percentile;
 
 const NAME: &str = "commands";
 const BYTES: usize = 256;

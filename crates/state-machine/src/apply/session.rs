@@ -77,11 +77,20 @@ pub(super) fn remember(
         forget_results(draft, id, record.sequence_max, sequence)?;
         record.sequence_max = sequence;
     }
-    draft.delete(Table::SessionByActivity, Key::session_activity(record.active_at_ms, id));
+    // Most commands of a busy session leave its place among the others as it is.
+    let (before, after) = (activity(record.active_at_ms, id), activity(draft.now_ms, id));
+    if before != after {
+        draft.delete(Table::SessionByActivity, before);
+        draft.put_small(Table::SessionByActivity, after, &());
+    }
     record.active_at_ms = draft.now_ms;
-    draft.put_small(Table::SessionByActivity, Key::session_activity(draft.now_ms, id), &());
     draft.put_small(Table::Session, Key::session(id), &record);
     Ok(())
+}
+
+/// Returns where a session stands among those that may be closed: by the second of its last command.
+fn activity(active_at_ms: u64, id: SessionId) -> Key {
+    Key::session_activity(active_at_ms - active_at_ms % limits::SESSION_ACTIVITY_STEP_MS, id)
 }
 
 /// Removes the results that leave the window when its end moves.
@@ -95,7 +104,11 @@ fn forget_results(
     let most = (after.0 - before.0).min(limits::SESSION_WINDOW);
     let prefix = Key::session(id);
     let limit = usize::try_from(most).expect("at most the window").saturating_add(1);
-    let range = ScanRange { table: Table::SessionResult, prefix: &prefix, from: None, limit };
+    // Lower numbers have left before: a store may have to step over what is left of each of them.
+    let first = Sequence(before.0.saturating_sub(limits::SESSION_WINDOW).saturating_add(1));
+    let from = Key::session_result(id, first);
+    let from = Some(&from);
+    let range = ScanRange { table: Table::SessionResult, prefix: &prefix, from, limit };
     for (key, _) in draft.view().scan_at(&range, LogIndex::MAX)? {
         if key.last_number().is_none_or(|number| number > last) {
             break;
@@ -117,14 +130,14 @@ pub(super) fn open(draft: &mut Draft<'_>, command: &OpenSession) -> Result<Outco
     };
     let record = SessionRecord { ttl_ms, active_at_ms: draft.now_ms, sequence_max: Sequence(0) };
     draft.put_small(Table::Session, Key::session(id), &record);
-    draft.put_small(Table::SessionByActivity, Key::session_activity(draft.now_ms, id), &());
+    draft.put_small(Table::SessionByActivity, activity(draft.now_ms, id), &());
     let count = count - closed + 1;
     assert!(count <= limits::SESSIONS_MAX, "{count} sessions are open");
     draft.put_small(Table::SessionCount, Key::empty(), &count);
     Ok(Outcome::SessionOpened { session: id })
 }
 
-/// Closes the longest idle sessions: those that expired, and one more if there is no room for
+/// Closes the longest idle sessions, as far as seconds tell: those that expired, and one more if there is no room for
 /// another. Returns how many.
 fn close_idle(draft: &mut Draft<'_>) -> Result<u64, ViewError> {
     let count: u64 = draft.record(Table::SessionCount, &Key::empty())?.unwrap_or(0);
@@ -157,7 +170,7 @@ fn close(draft: &mut Draft<'_>, id: SessionId, record: &SessionRecord) -> Result
     for key in catalog::keys(draft.view(), Table::SessionResult, &Key::session(id))? {
         draft.delete(Table::SessionResult, key);
     }
-    draft.delete(Table::SessionByActivity, Key::session_activity(record.active_at_ms, id));
+    draft.delete(Table::SessionByActivity, activity(record.active_at_ms, id));
     draft.delete(Table::Session, Key::session(id));
     Ok(())
 }

@@ -146,7 +146,7 @@ fn opening_a_session_forgets_expired_ones_a_few_at_a_time() {
 fn the_least_recently_active_session_makes_room_when_all_are_open() {
     let mut machine = Machine::new();
     let oldest = machine.open_session(0);
-    machine.now_ms += 1;
+    machine.now_ms += limits::SESSION_ACTIVITY_STEP_MS;
     let second = machine.open_session(0);
     // As if the rest of the limit were open too: only the count decides.
     let full = codec::encode(&limits::SESSIONS_MAX).expect("encodes");
@@ -159,13 +159,36 @@ fn the_least_recently_active_session_makes_room_when_all_are_open() {
     let raft = crate::record::RaftRecord { applied, membership: Vec::new() };
     let mutations = vec![(LogIndex(3), vec![mutation])];
     machine.store.commit(crate::CommitBatch { mutations, raft }).expect("commits");
-    machine.now_ms += 1;
+    machine.now_ms += limits::SESSION_ACTIVITY_STEP_MS;
     machine.in_session(oldest, 1, Command::Register(register("a")));
     machine.open_session(0);
     let kept = machine.in_session(oldest, 1, Command::Register(register("a"))).outcome;
     assert!(matches!(kept, Outcome::Registered { .. }), "{kept:?}");
     let outcome = machine.in_session(second, 1, nothing()).outcome;
     assert!(matches!(outcome, Outcome::Rejected(Rejection::SessionExpired { .. })), "{outcome:?}");
+}
+
+#[test]
+fn a_busy_session_moves_among_the_idle_ones_once_a_second() {
+    let mut machine = Machine::new();
+    machine.now_ms = 5_000;
+    let session = machine.open_session(0);
+    let place = |machine: &Machine| {
+        let keys = catalog::keys(&machine.store, Table::SessionByActivity, &Key::empty());
+        keys.expect("reads")
+    };
+    for (now_ms, second) in [(5_000, 5_000), (5_999, 5_000), (6_000, 6_000), (9_100, 9_000)] {
+        machine.now_ms = now_ms;
+        machine.in_session(session, now_ms, Command::Register(register("a")));
+        assert_eq!(place(&machine), [Key::session_activity(second, session)], "{now_ms}");
+    }
+    // It expires by the millisecond all the same.
+    machine.now_ms = 9_100 + limits::SESSION_TTL_MS_DEFAULT;
+    machine.open_session(0);
+    assert_eq!(place(&machine).len(), 2);
+    machine.now_ms += 1;
+    machine.open_session(0);
+    assert_eq!(place(&machine).len(), 2);
 }
 
 /// A tombstone by a predicate that was resolved to `keys`.
