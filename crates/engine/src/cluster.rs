@@ -166,9 +166,11 @@ impl Host for PeerHost {
     fn admit(&self, entry: Entry) -> Result<Entry, NotAdmitted> {
         let mut envelope = entry.envelope().map_err(|_no| NotAdmitted::NotACommand)?;
         let kind = envelope.command.kind();
-        self.pressure.check(kind).map_err(|error| match error.kind() {
-            ErrorKind::StorageFull => NotAdmitted::Full(error.to_string()),
-            _later => NotAdmitted::NotNow(error.to_string()),
+        self.pressure.check(kind).map_err(|error| {
+            match error.kind() == ErrorKind::StorageFull {
+                true => NotAdmitted::Full(error.to_string()),
+                false => NotAdmitted::NotNow(error.to_string()),
+            }
         })?;
         if carries_rows(kind) && self.pressure.is_behind() {
             return Err(NotAdmitted::Busy);
@@ -330,7 +332,7 @@ impl Node {
         let mut leader = None;
         loop {
             let is_here = leader.is_none();
-            match self.unless_hopeless(call(leader.take()), is_here).await {
+            match self.unless_hopeless(Box::pin(call(leader.take())), is_here).await {
                 Err(RaftError::NotLeader { hint }) if hint.node != self.node_id() => {
                     leader = Some(hint);
                 }

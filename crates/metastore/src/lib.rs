@@ -7,8 +7,8 @@
 //! Does not: interpret records (the state machine does), decide when to flush (the engine does),
 //! hold anything that the log and a snapshot could not give back.
 //!
-//! Reading order: `layout` (stored keys), `recent` (what is kept in memory), `generation` (one RocksDB), `pointer` (which one is
-//! current), `store` (commit, flush, import).
+//! Reading order: `layout` (stored keys), `recent` (what is kept in memory), `tuning` and
+//! `generation` (one RocksDB), `pointer` (which one is current), `store` (commit, flush, import).
 
 #![deny(missing_docs)]
 
@@ -17,5 +17,6 @@ mod layout;
 mod pointer;
 mod recent;
 mod store;
+mod tuning;
 
 pub use store::{OpenOptions, RocksStore};

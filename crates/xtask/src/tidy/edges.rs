@@ -66,8 +66,9 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("fault", &["stdx", "types", "wal", "state-machine", "engine"]),
-    ("bench", &["stdx", "types", "wal", "ingest", "engine"]),
-    ("bench-cluster", &["stdx", "proto"]),
+    ("bench-kit", &["stdx"]),
+    ("bench", &["stdx", "bench-kit", "types", "wal", "ingest", "engine"]),
+    ("bench-cluster", &["stdx", "bench-kit", "proto"]),
     ("jepsen", &["stdx", "proto", "checker", "world"]),
 ];
 
