@@ -113,8 +113,10 @@ impl Appender {
             self.stage(parts).await?;
             return self.propose_staged().await;
         }
-        let piece = parts.pop().ok_or(Error::Rejected(Rejection::NoRows))?;
-        self.propose_inline(piece).await
+        match parts.pop() {
+            Some(piece) => self.propose_inline(piece).await,
+            None => Err(self.told(Error::Rejected(Rejection::NoRows)).await),
+        }
     }
 
     /// Cuts what waits into bodies.

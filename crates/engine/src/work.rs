@@ -9,8 +9,8 @@ use alluvium_state_machine::record::{FileContent, FileRecord, FileState, ResultR
 use alluvium_state_machine::{catalog, predicate_hash};
 use alluvium_types::limits::{COMPACT_INPUTS_MAX, COMPACT_ROWS_MAX, UPLOAD_PARTS_MAX};
 use alluvium_types::{
-    Command, Compact, DatasetKey, ErrorKind, FileId, KeyBlock, LogIndex, Outcome, Rejection, Seal,
-    Stage, StageContent, Tombstone, TombstoneSource, UploadId,
+    Command, Compact, DatasetKey, ErrorKind, FileId, KeyBlock, LogIndex, Outcome, Rejection,
+    Response, Seal, Stage, StageContent, Tombstone, TombstoneSource, UploadId,
 };
 
 use xxhash_rust::xxh3::Xxh3;
@@ -191,7 +191,7 @@ impl Node {
             unreachable!("seal answered {:?}", response.outcome)
         };
         let index = match file {
-            Some(file) => self.wait_made(dataset, file).await?.0,
+            Some(file) => self.wait_made(dataset, file).await.map_err(Error::after_an_entry)?.0,
             None => response.index,
         };
         Ok(SealReport { index, files: file.into_iter().collect(), rows })
@@ -209,6 +209,17 @@ impl Node {
         let first = self.first_answer(caller, is_plan).await?;
         let expected_index = caller.expected_index.filter(|_| first.is_none());
         self.seal(&Caller { session: None, expected_index, ..caller.clone() }, name).await?;
+        // The seal is in the log, so whatever comes now is no call that left nothing.
+        self.compact_sealed(caller, name, first).await.map_err(Error::after_an_entry)
+    }
+
+    /// Compacts what is sealed, behind what `first` says that an earlier try of the same call planned.
+    async fn compact_sealed(
+        &self,
+        caller: &Caller,
+        name: &str,
+        first: Option<Response>,
+    ) -> Result<CompactReport, Error> {
         let dataset = self.target(name).await?.record.dataset;
         self.wait_planned(dataset).await?;
         let at = self.linearizable().await?;

@@ -151,9 +151,12 @@ impl Generation {
         }
         let writing = self.recent.writing(kept);
         self.write(batch, &raft, digest)?;
+        {
+            let mut state = self.state();
+            (state.raft, state.digest) = (raft, digest);
+        }
+        // Last: a read that begins behind it takes the applied index for that of what is stored.
         writing.done();
-        let mut state = self.state();
-        (state.raft, state.digest) = (raft, digest);
         Ok(())
     }
 

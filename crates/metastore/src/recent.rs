@@ -1,7 +1,8 @@
 //! The latest versions of the few records that almost every entry reads, in memory.
 //!
 //! It must not be asked what a moment of the past looked like, and holds nothing that RocksDB does not. Invariant INV-M2:
-//! what is kept is the latest stored version of its key, at every moment at which no batch is being written.
+//! what it answers is never older than what RocksDB shows at that moment. So it answers nothing while a batch is written:
+//! whoever saw a part of the batch would then see another part of what was before it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,6 +79,8 @@ impl Recent {
             return None;
         }
         let mut kept = self.kept();
+        // Under the lock: a batch that is written stays so until it has it.
+        self.quiet()?;
         let sought = (table, key.clone());
         if let Some(latest) = kept.young.get(&sought) {
             return (latest.version <= at).then(|| latest.value.clone());
@@ -153,12 +156,16 @@ impl Drop for Writing<'_> {
 }
 
 impl Kept {
+    /// Keeps a version, unless a later one is kept.
     fn insert(&mut self, at: (Table, Key), latest: Latest) {
         if KEYS_MAX <= self.young.len() {
             self.old = std::mem::take(&mut self.young);
         }
-        self.old.remove(&at);
-        self.young.insert(at, latest);
+        let old = self.old.remove(&at);
+        let slot = self.young.entry(at).or_insert_with(|| old.unwrap_or_else(|| latest.clone()));
+        if slot.version <= latest.version {
+            *slot = latest;
+        }
     }
 
     /// Takes note of a write, if its key is kept: what nobody reads is not worth the room.
@@ -228,6 +235,11 @@ mod tests {
         assert_eq!(read(&recent, 1, 8), Some(None), "a deletion marker");
         write(&recent, 1, 8, VersionWrite::Remove);
         assert_eq!(read(&recent, 1, 8), None);
+        // Whoever read an older version keeps it in vain.
+        write(&recent, 3, 4, VersionWrite::Store(None));
+        recent.keep(recent.quiet().expect("quiet"), TABLE, &key(3), latest(4, "four"));
+        recent.keep(recent.quiet().expect("quiet"), TABLE, &key(3), latest(3, "three"));
+        assert_eq!(read(&recent, 3, 9), Some(Some("four".to_owned())));
         // Nobody asked for it.
         write(&recent, 2, 9, VersionWrite::Store(Some(b"nine".to_vec())));
         assert_eq!(read(&recent, 2, 9), None);
@@ -236,11 +248,14 @@ mod tests {
     #[test]
     fn what_was_read_while_a_batch_was_written_is_not_kept() {
         let recent = Recent::default();
+        recent.keep(recent.quiet().expect("quiet"), TABLE, &key(2), latest(2, "two"));
+        assert_eq!(read(&recent, 2, 9), Some(Some("two".to_owned())));
         let before = recent.quiet().expect("quiet");
         let at = VersionKey { table: TABLE, key: key(1), version: LogIndex(6) };
         let value = VersionWrite::Store(Some(b"six".to_vec()));
         let writing = recent.writing(vec![(at, value)]);
         assert_eq!(recent.quiet(), None);
+        assert_eq!(read(&recent, 2, 9), None, "a part of the batch may be seen already");
         recent.keep(before, TABLE, &key(1), latest(5, "five"));
         writing.done();
         recent.keep(before, TABLE, &key(1), latest(5, "five"));

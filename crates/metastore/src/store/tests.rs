@@ -452,3 +452,54 @@ fn readers_keep_their_answers_while_an_import_replaces_everything() {
     assert_eq!(pointer::generations(dir.path()).expect("lists"), [2]);
     assert_eq!(reopened.digest(), memory.digest());
 }
+
+/// The table that is kept in memory, the one that is not, and one that has its latest value only: each has the index of
+/// the last batch.
+fn three_at(index: u64) -> Vec<(VersionKey, VersionWrite)> {
+    let write = |table, version| {
+        let (key, version) = (Key(vec![7]), LogIndex(version));
+        let value = VersionWrite::Store(Some(index.to_be_bytes().to_vec()));
+        (VersionKey { table, key, version }, value)
+    };
+    vec![write(Table::Dataset, index), write(Table::Delta, index), write(Table::Counters, 0)]
+}
+
+#[test]
+fn readers_beside_commits_never_see_an_older_record_after_a_newer_one() {
+    const BATCHES: u64 = 4_000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let generation = Generation::open(&dir.path().join("db-1"), Mode::Create, &options());
+    let generation = generation.expect("a store");
+    let commit = |index| {
+        let raft = RaftRecord { applied: Some(entry_id(index)), membership: Vec::new() };
+        generation.commit(three_at(index), raft, StateDigest::default()).expect("commits");
+    };
+    let read = |table, at| {
+        let value = generation.get_at(table, &Key(vec![7]), at).expect("reads").expect("is there");
+        u64::from_be_bytes(value.try_into().expect("an index"))
+    };
+    commit(1);
+    let reader = || {
+        loop {
+            let applied = generation.state().raft.applied.expect("applied").index;
+            assert_eq!(read(Table::Dataset, applied), applied.0);
+            // What is read behind it was written with it, or later.
+            let stored = read(Table::Delta, LogIndex::MAX);
+            assert!(stored <= read(Table::Dataset, LogIndex::MAX), "a part of a batch is hidden");
+            assert!(stored <= read(Table::Counters, LogIndex::MAX), "a part of a batch is hidden");
+            if applied.0 == BATCHES {
+                break;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let readers = [scope.spawn(reader), scope.spawn(reader)];
+        for index in 2..=BATCHES {
+            commit(index);
+            // As the next entry reads it.
+            assert_eq!(read(Table::Dataset, LogIndex::MAX), index);
+            assert_eq!(read(Table::Counters, LogIndex::MAX), index);
+        }
+        readers.into_iter().for_each(|reader| reader.join().expect("reads"));
+    });
+}

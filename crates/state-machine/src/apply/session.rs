@@ -105,7 +105,7 @@ fn forget_results(
     let prefix = Key::session(id);
     let limit = usize::try_from(most).expect("at most the window").saturating_add(1);
     // Lower numbers have left before: a store may have to step over what is left of each of them.
-    let first = Sequence(before.0.saturating_sub(limits::SESSION_WINDOW).saturating_add(1));
+    let first = Sequence(before.0.saturating_add(1).saturating_sub(limits::SESSION_WINDOW));
     let from = Key::session_result(id, first);
     let from = Some(&from);
     let range = ScanRange { table: Table::SessionResult, prefix: &prefix, from, limit };

@@ -66,12 +66,14 @@ fn results_leave_with_the_window() {
         let numbers = rows.expect("reads").into_iter().map(|(key, _)| key.last_number());
         numbers.map(|number| number.expect("a number")).collect::<Vec<_>>()
     };
-    for sequence in [1, 2, 3, 1_025] {
+    for sequence in [0, 1, 2, 3, 1_024] {
         machine.in_session(session, sequence, Command::Register(register("a")));
     }
-    assert_eq!(results(&machine), [2, 3, 1_025]);
+    assert_eq!(results(&machine), [1, 2, 3, 1_024]);
+    machine.in_session(session, 1_025, Command::Register(register("a")));
+    assert_eq!(results(&machine), [2, 3, 1_024, 1_025]);
     machine.in_session(session, 1_027, Command::Register(register("a")));
-    assert_eq!(results(&machine), [1_025, 1_027]);
+    assert_eq!(results(&machine), [1_024, 1_025, 1_027]);
     machine.in_session(session, 90_000, Command::Register(register("a")));
     assert_eq!(results(&machine), [90_000]);
     let outcome = machine.in_session(session, 1_027, Command::Register(register("a"))).outcome;
