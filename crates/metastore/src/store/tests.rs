@@ -7,6 +7,7 @@ use std::time::Duration;
 use alluvium_state_machine::workload::Workload;
 use alluvium_state_machine::{BatchEntry, EntryContent, MemoryStore, apply_batch, payload_hash};
 use alluvium_stdx::Prng;
+use alluvium_stdx::spawn::side_by_side;
 use alluvium_types::{Envelope, ErrorKind, NodeId, Response};
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -480,7 +481,8 @@ fn readers_beside_commits_never_see_an_older_record_after_a_newer_one() {
     };
     commit(1);
     let reader = || {
-        loop {
+        // More looks than there are batches, and an end also when the writer fails.
+        for _ in 0..50 * BATCHES {
             let applied = generation.state().raft.applied.expect("applied").index;
             assert_eq!(read(Table::Dataset, applied), applied.0);
             // What is read behind it was written with it, or later.
@@ -492,14 +494,16 @@ fn readers_beside_commits_never_see_an_older_record_after_a_newer_one() {
             }
         }
     };
-    std::thread::scope(|scope| {
-        let readers = [scope.spawn(reader), scope.spawn(reader)];
+    let writer = || {
         for index in 2..=BATCHES {
             commit(index);
             // As the next entry reads it.
             assert_eq!(read(Table::Dataset, LogIndex::MAX), index);
             assert_eq!(read(Table::Counters, LogIndex::MAX), index);
         }
-        readers.into_iter().for_each(|reader| reader.join().expect("reads"));
+    };
+    side_by_side("store-test", 3, vec![true, false, false], |writes| match writes {
+        true => writer(),
+        false => reader(),
     });
 }
