@@ -27,8 +27,15 @@ pub(crate) fn judge(record: &Record, clock: &SystemClock) -> Findings {
     let end = clock.monotonic_ns().saturating_add(nanos(JUDGE_TIME));
     let budget = Budget { steps_max: SEARCH_STEPS_MAX, deadline: Some((clock, end)) };
     let mut findings = Findings::default();
+    let log = record.witness.as_ref();
+    let is_whole = log.is_some_and(|witness| witness.gap().is_none());
     for (book, history) in &record.histories {
         match history {
+            // Only the log tells the order of what was appended blindly.
+            Ok(history) if !is_whole && is_blind(book) && !history.operations().is_empty() => {
+                let detail = format!("{book}: the log has a gap, so no order is known");
+                findings.extend([Finding::doubt("append", detail)]);
+            }
             Ok(history) => findings.extend(judge_book(book, history, &budget)),
             Err(error) => findings.push(Finding::doubt("history", format!("{book}: {error}"))),
         }
@@ -40,6 +47,10 @@ pub(crate) fn judge(record: &Record, clock: &SystemClock) -> Findings {
     findings.extend(testimony(record));
     findings.extend(members(record));
     findings
+}
+
+fn is_blind(book: &str) -> bool {
+    book.split('-').next() == Some(lists::BLIND)
 }
 
 fn judge_book(book: &str, history: &History, budget: &Budget<'_>) -> Findings {

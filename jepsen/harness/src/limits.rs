@@ -21,6 +21,8 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Entries of the log that are asked for at once.
 pub(crate) const LOG_RECORDS: u32 = 10_000;
 
+/// How often all nodes are asked for an entry of the log before it is given up.
+pub(crate) const SEEK_ROUNDS: usize = 4;
 /// How long is waited between two looks at the log, while clients work.
 pub(crate) const FOLLOW_PAUSE: Duration = Duration::from_millis(300);
 

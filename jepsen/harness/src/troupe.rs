@@ -289,7 +289,7 @@ impl Backstage {
     async fn catch_up(&mut self) -> anyhow::Result<()> {
         for address in &self.casting.addresses {
             let lake = Lake::new(address, limits::CALL_DEADLINE)?;
-            if self.witness.read_on(&lake).await.is_ok() {
+            if matches!(self.witness.read_on(&lake, false).await, Ok(true)) {
                 break;
             }
         }

@@ -99,32 +99,39 @@ impl Witness {
         }
     }
 
-    /// Reads on from an index to the end of what a node has applied.
-    async fn read(&mut self, lake: &Lake, from: u64) -> Result<(), Fault> {
+    /// Reads on from an index to the end of what a node has applied. Returns false, and passes over nothing, where its log
+    /// begins behind that index and `may_skip` is not said.
+    async fn read(&mut self, lake: &Lake, from: u64, may_skip: bool) -> Result<bool, Fault> {
         let mut next = from;
         loop {
             let records = lake.log(next).await?;
-            let Some(last) = records.last().map(|record| record.index) else { return Ok(()) };
+            let ends = (records.first(), records.last());
+            let (Some(first), Some(last)) = ends else { return Ok(true) };
+            let (first, last) = (first.index, last.index);
             if last < next {
-                return Ok(());
+                return Ok(true);
+            }
+            if next < first && !may_skip {
+                return Ok(false);
             }
             records.into_iter().for_each(|record| self.take(lake.node().0, record));
             next = last + 1;
         }
     }
 
-    /// Reads what is behind the last entry that was read.
-    pub(crate) async fn read_on(&mut self, lake: &Lake) -> Result<(), Fault> {
+    /// Reads what is behind the last entry that was read, if the node still has it: another one may.
+    pub(crate) async fn read_on(&mut self, lake: &Lake, may_skip: bool) -> Result<bool, Fault> {
         let from = self.entries.last_key_value().map_or(FIRST, |(last, _)| last + 1);
-        self.read(lake, from).await
+        self.read(lake, from, may_skip).await
     }
 
     /// Reads the whole log of a node: what of it is still there.
     pub(crate) async fn read_all(&mut self, lake: &Lake) -> Result<(), Fault> {
-        self.read(lake, FIRST).await
+        self.read(lake, FIRST, true).await.map(drop)
     }
 
-    /// Follows the log, now at this node and now at that, until it is over.
+    /// Follows the log, now at this node and now at that, until it is over. What one has purged is sought at the others,
+    /// also at those that are away for a while.
     pub(crate) async fn follow(
         &mut self,
         stage: &Stage,
@@ -132,15 +139,23 @@ impl Witness {
     ) -> anyhow::Result<()> {
         let connect = |address| Lake::new(address, limits::CALL_DEADLINE);
         let lakes = stage.addresses.iter().map(connect).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut sought = 0;
         for lake in lakes.iter().cycle() {
             if is_over() {
                 break;
             }
-            match self.read_on(lake).await {
-                Ok(()) => tokio::time::sleep(limits::FOLLOW_PAUSE).await,
-                // It is away, and another one is not.
-                Err(_fault) => tokio::time::sleep(limits::AWAY_PAUSE).await,
-            }
+            let pause = match self.read_on(lake, limits::SEEK_ROUNDS * lakes.len() <= sought).await
+            {
+                Ok(true) => {
+                    sought = 0;
+                    limits::FOLLOW_PAUSE
+                }
+                Ok(false) | Err(_) => {
+                    sought += 1;
+                    limits::AWAY_PAUSE
+                }
+            };
+            tokio::time::sleep(pause).await;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alluvium_checker::{Call, NodeId, ProcessId, Versioned};
+use alluvium_checker::{Call, NodeId, ProcessId, Step, Versioned};
 
 use super::*;
 use crate::outcome::Fault;
@@ -141,4 +141,27 @@ fn a_write_that_the_log_has_elsewhere_is_an_anomaly() {
     let record = Record { witness: Some(witness), ..script.record() };
     let findings = judge(&record, &script.clock);
     assert_eq!(findings.iter().map(|one| one.source.as_str()).collect::<Vec<_>>(), ["log"]);
+}
+
+#[test]
+fn what_was_appended_blindly_has_no_order_where_nobody_read_the_log() {
+    let script = Script::new();
+    let read = |values: &[u64], index| {
+        let call = Call::Transact { steps: vec![Step::Read { key: 0 }] };
+        let reply = Reply::Transacted { lists: vec![Some(values.to_vec())] };
+        script.call("w2blind-0001", &call, &Ok((reply, index)));
+    };
+    for value in [1, 2] {
+        let call = Call::Transact { steps: vec![Step::Append { key: 0, value }] };
+        let reply = Reply::Transacted { lists: vec![None] };
+        script.call("w2blind-0001", &call, &Ok((reply, value + 2)));
+    }
+    read(&[1, 2], 5);
+    read(&[2, 1], 6);
+    assert_eq!(script.found(), [(Weight::Doubt, "append".to_owned())], "no log");
+    let witness = Witness::of(&["", "", "", "", "", ""]);
+    let record = Record { witness: Some(witness), ..script.record() };
+    let found = judge(&record, &script.clock).into_iter();
+    let anomalies = found.filter(|one| one.weight == Weight::Anomaly && one.source == "append");
+    assert!(anomalies.count() > 0, "with the whole log it is judged");
 }
