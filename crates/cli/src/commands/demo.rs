@@ -14,7 +14,7 @@ use alluvium_ingest::Source;
 use alluvium_types::Schema;
 
 use crate::args::Demo;
-use crate::backend::{Backend, open_node};
+use crate::backend::{Backend, node_config, open_node};
 use crate::config::{Place, Settings};
 use crate::failure::Failure;
 use crate::terminal::{grouped, rate};
@@ -68,8 +68,13 @@ async fn open_empty(directory: &Path, settings: &Settings) -> Result<Node, Failu
     let what = format!("use {}", directory.display());
     let failed = |error: std::io::Error| Failure::io(&what, &error);
     if directory.join(MARKER).is_file() {
-        // Opening it takes its lock: a demonstration that still runs must not lose its directory.
-        open_node(directory, settings).await?.shutdown().await?;
+        // Opening it takes its lock: a demonstration that still runs must not lose its directory. One that cannot be opened
+        // (it is damaged, or of another build) is of no more use.
+        match Node::open(node_config(directory, settings)?).await {
+            Ok(node) => node.shutdown().await?,
+            Err(error @ alluvium_engine::Error::DirectoryLocked { .. }) => return Err(error.into()),
+            Err(_useless) => {}
+        }
         std::fs::remove_dir_all(directory).map_err(failed)?;
     }
     std::fs::create_dir_all(directory).map_err(failed)?;
@@ -212,4 +217,43 @@ async fn compare_and_verify(
     story.step("verify", &text)?;
     let is_same = report.digest_kept == report.digest_recomputed;
     story.check(is_same && report.damage.is_empty(), "the recomputed digest is the kept one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::LogFormat;
+    use crate::output::Format;
+
+    fn settings(directory: &Path) -> Settings {
+        Settings {
+            place: Place::Directory(directory.to_path_buf()),
+            data_dir: Some(directory.to_path_buf()),
+            listen: None,
+            output: Format::Table,
+            query_memory: None,
+            statement_timeout: None,
+            buckets: std::collections::BTreeMap::new(),
+            log_level: None,
+            log_format: LogFormat::Text,
+            actor: "test".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_earlier_demonstration_makes_room_unless_it_runs_and_nothing_else_does() {
+        let above = tempfile::tempdir().expect("a directory");
+        let directory = above.path().join("demo");
+        let settings = settings(&directory);
+        let first = open_empty(&directory, &settings).await.expect("a new one");
+        open_empty(&directory, &settings).await.expect_err("it runs");
+        assert!(directory.join(MARKER).is_file());
+        first.shutdown().await.expect("stops");
+        // As one of a build whose directories this one does not read.
+        std::fs::write(directory.join("node.alluvium"), b"of another build").expect("writes");
+        let second = open_empty(&directory, &settings).await.expect("it is of no more use");
+        second.shutdown().await.expect("stops");
+        std::fs::remove_file(directory.join(MARKER)).expect("there");
+        open_empty(&directory, &settings).await.expect_err("somebody's data");
+    }
 }
