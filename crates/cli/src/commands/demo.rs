@@ -241,6 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a file that is damaged on purpose")]
     async fn an_earlier_demonstration_makes_room_unless_it_runs_and_nothing_else_does() {
         let above = tempfile::tempdir().expect("a directory");
         let directory = above.path().join("demo");
