@@ -82,7 +82,8 @@ impl RaftConfig {
             max_in_snapshot_log_to_keep: u64::MAX,
             // A node that comes back with a shorter log than it acknowledged must never be believed.
             allow_log_reversion: Some(false),
-            // The committed index on disk may trail, so a restarted leader must be elected again to know it.
+            // The committed index on disk may trail, so a restarted leader must be elected again to know it; one that went
+            // on would have its leadership before it has applied what it had acknowledged (`RaftNode::leadership`).
             enable_leader_restore: Some(false),
             ..Config::default()
         };

@@ -17,6 +17,7 @@ use openraft::{Raft, RaftMetrics, ReadPolicy};
 use tokio::sync::{Semaphore, watch};
 
 use alluvium_state_machine::MetaStore;
+use alluvium_stdx::invariant;
 use alluvium_types::{Entry, EntryKind, LogIndex, Response};
 use alluvium_wal::WalHandle;
 
@@ -233,6 +234,9 @@ impl RaftNode {
         let written = self.unless_failed(write).await;
         match written.map_err(|_fault| Error::Ambiguous)?? {
             Ok(written) => {
+                // What the caller read was linearizable only then.
+                let is_under = under.is_none_or(|under| written.log_id.leader_id == under.0);
+                invariant!("INV-C3", is_under, "an entry is committed under another leadership");
                 let response = written.data.expect("a command's entry has an answer");
                 Ok(response)
             }

@@ -27,8 +27,8 @@ use config::Settings;
 use failure::Failure;
 use output::Format;
 
-/// Every write is many small pieces of memory, freed by another thread than the one that made them; `docs/adr/0027` has
-/// the figures. RocksDB takes its memory here too.
+/// Every write is many small pieces of memory, freed by another thread than the one that made them; `docs/adr/0027` says
+/// why. RocksDB takes its memory here too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

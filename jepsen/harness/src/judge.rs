@@ -20,7 +20,7 @@ use crate::outcome::{TORN, WRONG};
 use crate::troupe::{Record, nanos};
 use crate::verdict::{Finding, Findings};
 use crate::witness;
-use crate::workloads::{Workload, bank as bank_books, lists, registers};
+use crate::workloads::{Workload, bank as bank_books, kind_of, lists, registers};
 
 /// Judges everything.
 pub(crate) fn judge(record: &Record, clock: &SystemClock) -> Findings {
@@ -32,7 +32,11 @@ pub(crate) fn judge(record: &Record, clock: &SystemClock) -> Findings {
     for (book, history) in &record.histories {
         match history {
             // Only the log tells the order of what was appended blindly.
-            Ok(history) if !is_whole && is_blind(book) && !history.operations().is_empty() => {
+            Ok(history)
+                if !is_whole
+                    && kind_of(book) == lists::BLIND
+                    && !history.operations().is_empty() =>
+            {
                 let detail = format!("{book}: the log has a gap, so no order is known");
                 findings.extend([Finding::doubt("append", detail)]);
             }
@@ -47,10 +51,6 @@ pub(crate) fn judge(record: &Record, clock: &SystemClock) -> Findings {
     findings.extend(testimony(record));
     findings.extend(members(record));
     findings
-}
-
-fn is_blind(book: &str) -> bool {
-    book.split('-').next() == Some(lists::BLIND)
 }
 
 fn judge_book(book: &str, history: &History, budget: &Budget<'_>) -> Findings {
@@ -95,8 +95,7 @@ fn opinions(
     budget: &Budget<'_>,
 ) -> (&'static str, Verdict, Option<Verdict>) {
     let bank = Bank { initial: bank_books::initial() };
-    let prefix = book.split('-').next().unwrap_or_default();
-    match prefix {
+    match kind_of(book) {
         "w1" => {
             let (checker, black_box, _) = keyed("datasets", &Datasets, history, budget);
             let oracle = oracle::keyed(&Datasets, &without_absences(history), budget);

@@ -31,6 +31,21 @@ pub(crate) struct Done {
 }
 
 impl Done {
+    /// Makes one that was seen by these nodes, from the beginning of time.
+    #[cfg(test)]
+    pub(crate) fn of(mode: Mode, nodes: &[u64]) -> Self {
+        Self {
+            mode: mode.name().to_owned(),
+            nodes: nodes.to_vec(),
+            begun_ns: 0,
+            installed_ns: 0,
+            healed_ns: 1,
+            is_observed: true,
+            observation: String::new(),
+            detail: String::new(),
+        }
+    }
+
     /// Says whether a node was among those that met it; without a list all did.
     pub(crate) fn met(&self, node: u64) -> bool {
         self.nodes.is_empty() || self.nodes.contains(&node)
@@ -261,22 +276,12 @@ mod tests {
 
     #[test]
     fn only_a_node_that_met_a_fault_may_end_by_itself() {
-        let done = |mode: Mode, nodes: &[u64]| Done {
-            mode: mode.name().to_owned(),
-            nodes: nodes.to_vec(),
-            begun_ns: 0,
-            installed_ns: 0,
-            healed_ns: 1,
-            is_observed: true,
-            observation: String::new(),
-            detail: String::new(),
-        };
         let mut deeds = Deeds::default();
-        deeds.done.push(done(Mode::PauseLeader, &[1]));
+        deeds.done.push(Done::of(Mode::PauseLeader, &[1]));
         assert!(!deeds.was_harmed(1), "a pause ends nobody");
-        deeds.done.push(done(Mode::BitflipSst, &[2]));
+        deeds.done.push(Done::of(Mode::BitflipSst, &[2]));
         assert_eq!([1, 2, 3].map(|node| deeds.was_harmed(node)), [false, true, false]);
-        deeds.done.push(done(Mode::BitflipSst, &[]));
+        deeds.done.push(Done::of(Mode::BitflipSst, &[]));
         assert!(deeds.was_harmed(3));
     }
 }

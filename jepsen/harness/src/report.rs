@@ -19,7 +19,7 @@ use crate::nemesis::{Deeds, Done};
 use crate::recorder::{Ending, Trace};
 use crate::troupe::Record;
 use crate::verdict::{Conclusion, Finding, Findings, Weight, first_anomaly};
-use crate::workloads::{Workload, lists, number, registers};
+use crate::workloads::{Workload, kind_of, lists, number, registers};
 use crate::{runner, timeline};
 
 /// See the module.
@@ -403,8 +403,7 @@ fn write_history(out: &Path, book: &str, history: &History) -> anyhow::Result<()
     let mut file = BufWriter::new(File::create(path).context("make a history's file")?);
     history.write_jsonl(&mut file)?;
     file.flush().context("write a history")?;
-    let prefix = book.split('-').next().unwrap_or_default();
-    let edn = match prefix {
+    let edn = match kind_of(book) {
         lists::TRANSACTIONS | lists::BLIND => history.elle_edn()?,
         registers::REGISTERS => history.knossos_edn(number(book))?,
         _other => history.jepsen_edn(),
@@ -499,16 +498,7 @@ mod tests {
         };
         let traces = [trace];
         assert_eq!(report.broken(&traces).len(), 1);
-        report.deeds.done.push(Done {
-            mode: "bitflip/data-file".to_owned(),
-            nodes: vec![2],
-            begun_ns: 0,
-            installed_ns: 0,
-            healed_ns: 1,
-            is_observed: true,
-            observation: String::new(),
-            detail: String::new(),
-        });
+        report.deeds.done.push(Done::of(Mode::BitflipDataFile, &[2]));
         assert_eq!(report.broken(&traces), []);
         report.deeds.done[0].nodes = vec![3];
         assert_eq!(report.broken(&traces).len(), 1, "another node was damaged");

@@ -35,6 +35,17 @@ struct Entry {
     bytes: u64,
 }
 
+/// What a page of a node's log came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Page {
+    /// It was taken; so the log goes on.
+    Next(u64),
+    /// There is nothing behind what was read.
+    End,
+    /// The log begins later, and nothing was taken.
+    Purged,
+}
+
 /// What the logs of all nodes said, at any time.
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
@@ -105,18 +116,27 @@ impl Witness {
         let mut next = from;
         loop {
             let records = lake.log(next).await?;
-            let ends = (records.first(), records.last());
-            let (Some(first), Some(last)) = ends else { return Ok(true) };
-            let (first, last) = (first.index, last.index);
-            if last < next {
-                return Ok(true);
+            match self.take_page(lake.node().0, records, (next, may_skip)) {
+                Page::Next(index) => next = index,
+                Page::End => return Ok(true),
+                Page::Purged => return Ok(false),
             }
-            if next < first && !may_skip {
-                return Ok(false);
-            }
-            records.into_iter().for_each(|record| self.take(lake.node().0, record));
-            next = last + 1;
         }
+    }
+
+    /// Takes what a node answered when it was asked for its log from `next` on.
+    fn take_page(&mut self, node: u64, records: Vec<LogRecord>, asked: (u64, bool)) -> Page {
+        let (next, may_skip) = asked;
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Page::End };
+        let (first, last) = (first.index, last.index);
+        if last < next {
+            return Page::End;
+        }
+        if next < first && !may_skip {
+            return Page::Purged;
+        }
+        records.into_iter().for_each(|record| self.take(node, record));
+        Page::Next(last + 1)
     }
 
     /// Reads what is behind the last entry that was read, if the node still has it: another one may.
@@ -150,10 +170,12 @@ impl Witness {
                     sought = 0;
                     limits::FOLLOW_PAUSE
                 }
-                Ok(false) | Err(_) => {
+                Ok(false) => {
                     sought += 1;
                     limits::AWAY_PAUSE
                 }
+                // It is away, and may have what the others have not.
+                Err(_fault) => limits::AWAY_PAUSE,
             };
             tokio::time::sleep(pause).await;
         }
@@ -229,6 +251,21 @@ mod tests {
             tag: Some(tag.to_owned()),
             index,
         }
+    }
+
+    #[test]
+    fn what_a_node_has_purged_is_passed_over_only_when_that_is_said() {
+        let mut witness = Witness::of(&["a", "b"]);
+        let late = || vec![record(5, "e"), record(6, "f")];
+        assert_eq!(witness.take_page(1, late(), (3, false)), Page::Purged);
+        assert_eq!(witness.span(), Some((1, 2)), "nothing of it was taken");
+        // Another node has it.
+        assert_eq!(witness.take_page(2, vec![record(3, "c")], (3, false)), Page::Next(4));
+        assert_eq!(witness.take_page(2, Vec::new(), (4, false)), Page::End);
+        assert_eq!(witness.take_page(2, vec![record(3, "c")], (4, false)), Page::End);
+        assert_eq!(witness.gap(), None);
+        assert_eq!(witness.take_page(1, late(), (4, true)), Page::Next(7));
+        assert_eq!(witness.gap(), Some(4));
     }
 
     #[test]

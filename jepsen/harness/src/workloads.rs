@@ -229,6 +229,11 @@ pub(crate) fn book(prefix: &str, number: u64) -> String {
     format!("{prefix}-{number:04}")
 }
 
+/// Returns the prefix of a book.
+pub(crate) fn kind_of(book: &str) -> &str {
+    book.split('-').next().unwrap_or_default()
+}
+
 /// Returns the number of a book.
 pub(crate) fn number(book: &str) -> u64 {
     book.rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)

@@ -143,6 +143,30 @@ async fn a_node_that_gets_a_second_voter_asks_it_before_it_answers_a_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_ends_a_leadership() {
+    let machine = Machine::new(16);
+    // What a node shows of itself comes a moment later.
+    let leadership = async |node: &RaftNode| {
+        let shown = |_: &RaftMetrics<TypeConfig>| node.leadership().is_some();
+        let wait = node.raft.wait(Some(Duration::from_secs(10)));
+        wait.metrics(shown, "it leads, and has applied an entry of its own").await.expect("leads");
+        node.leadership().expect("it still does")
+    };
+    let running = machine.start().await;
+    let before = leadership(&running.node).await;
+    let first = running.node.propose_under(&before, command("first")).await.expect("acknowledged");
+    machine.crash(running).await;
+    let running = machine.start().await;
+    let after = leadership(&running.node).await;
+    assert_ne!(before, after, "it was elected again");
+    let late = running.node.propose_under(&before, command("late")).await.expect_err("over");
+    assert!(matches!(late, Error::NotLeader { .. } | Error::Unavailable), "{late:?}");
+    let second = running.node.propose_under(&after, command("second")).await.expect("acknowledged");
+    // The first entry of the new leadership lies between, and nothing else.
+    assert_eq!(second.index.0, first.index.0 + 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_voters_that_was_cut_off_between_its_steps_is_ended() {
     let machine = Machine::new(16);
     let running = machine.start().await;
